@@ -1,0 +1,36 @@
+"""Audit a trained checkpoint: the mean squared weight of each layer, the law c/(n_in+n_out), and how L2 would split.
+
+    location --readers--> Tensor ... --network, layers--> Layer | Other --moments--> Moments
+             --laws--> Fit --penalties--> Split --report--> Report --renderers--> text
+
+`weightstats.inspect("model.pt")` runs all of it and returns the Report.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weightstats.version import VERSION
+
+__version__ = VERSION
+
+if TYPE_CHECKING:
+    from weightstats.errors import CheckpointError, UsageError, WeightstatsError
+    from weightstats.inspection import inspect
+    from weightstats.report import Report
+
+_HOMES = {
+    "CheckpointError": "weightstats.errors",
+    "Report": "weightstats.report",
+    "UsageError": "weightstats.errors",
+    "WeightstatsError": "weightstats.errors",
+    "inspect": "weightstats.inspection",
+}
+"""Public names are imported when they are first used: numpy takes longer than `weightstats --help` may."""
+
+__all__ = ["CheckpointError", "Report", "UsageError", "WeightstatsError", "__version__", "inspect"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'weightstats' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""`python -m weightstats`."""
+
+from weightstats.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""What a reader finds in a checkpoint: every tensor, every one that could not be read, and what else was there."""
+
+from dataclasses import dataclass
+
+from weightstats.tensors import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A tensor that is in the checkpoint and could not be read."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The content of a checkpoint, before anything is decided about it."""
+
+    location: str
+    format: str
+    bytes: int
+    """Size of the files that it lies in."""
+
+    tensors: tuple[Tensor, ...]
+    """In the order in which the file holds them, or by name where that order is not the network's."""
+
+    unread: tuple[Unread, ...] = ()
+    objects_not_loaded: tuple[str, ...] = ()
+    """Classes and functions that a pickle names; none is imported, and what they would have made is left out."""
+
+    warnings: tuple[str, ...] = ()

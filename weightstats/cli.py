@@ -1,0 +1,185 @@
+"""The command line: options in, text and exit codes out. Nothing else in the package prints or exits."""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weightstats.errors import UsageError, WeightstatsError
+from weightstats.version import VERSION
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from weightstats.report import Report
+
+FORMATS = ("terminal", "json", "csv", "markdown")
+
+UNREADABLE = 3
+"""Exit code where the checkpoint, or under --strict any tensor of it, could not be read."""
+
+INTERRUPTED = 130
+
+PIPED_WIDTH = 100
+"""Columns of a report that goes to a file or a pipe, unless COLUMNS says otherwise."""
+
+PROGRESS_AFTER = 1.0
+"""Seconds of work after which a progress bar appears."""
+
+
+def main() -> None:
+    """Run the command line; the one place that turns errors into lines and exit codes."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums are shared out among processes instead
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _exit(INTERRUPTED, "interrupted")
+    except click.ClickException as error:
+        error.show()
+        _exit(error.exit_code)
+    except UsageError as error:
+        _exit(2, f"Error: {_printable(str(error))}")
+    except WeightstatsError as error:
+        if debug:
+            raise
+        _exit(UNREADABLE, _printable(str(error)))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
+        _exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        _exit(UNREADABLE, _printable(f"{error.filename or 'output'}: {error.strerror or error}"))
+    except Exception as error:
+        if debug:
+            raise
+        _exit(UNREADABLE, _printable(f"unexpected {type(error).__name__}: {error} (--debug shows where)"))
+    _exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="weightstats")
+def cli() -> None:
+    """Audit a neural network that somebody else trained, from its checkpoint alone."""
+
+
+@cli.command(epilog="Example: weightstats inspect model.safetensors --format json --output report.json")
+@click.argument("checkpoint", type=click.Path(path_type=str))
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How to report."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(min=0.0),
+    default=1e-4,
+    show_default=True,
+    metavar="X",
+    help="The penalties' factor lambda.",
+)
+@click.option("--root", metavar="KEY", help="The part of the file that is the network, e.g. model_state_dict.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read.")
+@click.option("--debug", is_flag=True, help="Show a traceback for an error.")
+def inspect(
+    checkpoint: str,
+    format_: str,
+    output: Path | None,
+    weight_decay: float,
+    root: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    strict: bool,
+    debug: bool,
+) -> int:
+    """Report the mean squared weight of each layer of CHECKPOINT, and what L2 penalties make of it.
+
+    CHECKPOINT is a file (safetensors, or what torch.save wrote), an index of shards (*.index.json), or a folder that
+    holds them. Nothing in it is executed.
+
+    The mean squares are fitted to c/(n_in+n_out); the penalties are the plain, the per-element and the fan-scaled one.
+
+    Exit codes: 0 reported, 2 usage, 3 not readable, 130 interrupted.
+    """
+    from weightstats.inspection import inspect as inspect_checkpoint
+
+    with _Progress() as progress:
+        report = inspect_checkpoint(
+            checkpoint,
+            weight_decay=weight_decay,
+            root=root,
+            include=include,
+            exclude=exclude,
+            progress=progress.advance,
+        )
+    for warning in report.checkpoint.warnings:
+        click.echo(f"warning: {_printable(warning)}", err=True)
+    text = _rendered(report, format_, to_file=output is not None)
+    if output is not None:
+        output.write_text(text, encoding="utf-8", newline="")
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    return UNREADABLE if strict and report.unread else 0
+
+
+def _rendered(report: "Report", format_: str, *, to_file: bool) -> str:
+    from weightstats.renderers import renderer, terminal
+
+    if format_ != "terminal":
+        return renderer(format_).render(report)
+    on_terminal = sys.stdout.isatty() and not to_file
+    colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if not to_file else PIPED_WIDTH
+    return terminal.render(report, width=max(60, width), colour=colour)
+
+
+def _printable(text: str) -> str:
+    """Text from outside, in one line that no terminal acts on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _exit(code: int, message: str | None = None) -> None:
+    if message is not None:
+        click.echo(message, err=True)
+    sys.exit(code)
+
+
+class _Progress:
+    """A bar on stderr, once the work has taken a second and if stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def advance(self, done: int, total: int) -> None:
+        """Show that `done` of `total` bytes have been dealt with."""
+        if self.bar is None and sys.stderr.isatty() and time.monotonic() - self.started > PROGRESS_AFTER:
+            self._start(total)
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=done)
+
+    def _start(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task("reading", total=total)
+        self.bar.start()

@@ -1,0 +1,139 @@
+"""How stored numbers become floats: one entry a dtype, named as safetensors names them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Floats: TypeAlias = NDArray[np.float32 | np.float64]
+ByteOrder: TypeAlias = Literal["little", "big"]
+Kind: TypeAlias = Literal["float", "complex", "integer", "bool"]
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """A type of stored element."""
+
+    name: str
+    kind: Kind
+    width: int
+    """Bytes of one element."""
+
+    decode: Callable[[Bytes, ByteOrder, NDArray[np.uint32]], Floats]
+    """Raw bytes, their order and a buffer of at least as many 32-bit words as elements, to floats.
+
+    The result may lie in either input; it is valid until they are used again. Complex numbers become their
+    magnitudes.
+    """
+
+
+def _plain(code: str) -> Callable[[Bytes, ByteOrder, NDArray[np.uint32]], Floats]:
+    """A decoder for a type that numpy has; `code` is numpy's, without the byte order."""
+    native = np.float32 if code in ("f4", "c8") else np.float64
+
+    def decode(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
+        stored: NDArray[Any] = raw.view(("<" if order == "little" else ">") + code)
+        if code[0] == "c":
+            return np.abs(stored.astype(np.complex128))
+        floats: Floats = stored.astype(native, copy=False)
+        return floats
+
+    return decode
+
+
+def _half_words(raw: Bytes, order: ByteOrder) -> NDArray[np.uint16]:
+    return raw.view("<u2" if order == "little" else ">u2").astype(np.uint16, copy=False)
+
+
+def _bfloat16(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
+    """The upper half of a float32."""
+    half = _half_words(raw, order)
+    wide = words[: half.size]
+    np.copyto(wide, half)
+    np.left_shift(wide, 16, out=wide)
+    return wide.view(np.float32)
+
+
+_F16_SIGN_AND_REST = np.uint32(0x8FFFE000)
+_F16_TO_F32 = np.float32(2.0**112)
+
+
+def _float16(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
+    """Bits moved to where float32 has them, then the exponent's bias corrected by a product: exact, subnormals too.
+
+    numpy's own conversion is several times slower; it serves the blocks with infinities or NaN (exponent 31).
+    """
+    half = _half_words(raw, order)
+    if half.size and (np.maximum.reduce(half) >= 0xFC00 or np.maximum.reduce(half.view(np.int16)) >= 0x7C00):
+        return half.view(np.float16).astype(np.float32)
+    wide = words[: half.size]
+    signed = wide.view(np.int32)
+    np.copyto(signed, half.view(np.int16))
+    np.left_shift(signed, 13, out=signed)
+    np.bitwise_and(wide, _F16_SIGN_AND_REST, out=wide)
+    floats = wide.view(np.float32)
+    np.multiply(floats, _F16_TO_F32, out=floats)
+    return floats
+
+
+def _minifloats(exponent_bits: int, bias: int, special: Literal["ieee", "fn", "fnuz"]) -> NDArray[np.float32]:
+    """The 256 values of an 8-bit float with one sign bit.
+
+    `ieee`: the largest exponent holds infinities and NaN; `fn`: no infinities, NaN where all bits are set;
+    `fnuz`: neither infinities nor a negative zero, whose pattern is the only NaN.
+    Source: OCP 8-bit floating point specification 1.0; Noune et al., arXiv:2206.02915.
+    """
+    mantissa_bits = 7 - exponent_bits
+    codes = np.arange(256)
+    sign = np.where(codes & 0x80, -1.0, 1.0)
+    exponent = (codes >> mantissa_bits) & ((1 << exponent_bits) - 1)
+    fraction = (codes & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
+    normal = np.ldexp(1.0 + fraction, exponent - bias)
+    values = sign * np.where(exponent == 0, np.ldexp(fraction, 1 - bias), normal)
+    if special == "ieee":
+        top = exponent == (1 << exponent_bits) - 1
+        values = np.where(top, np.where(fraction == 0, sign * np.inf, np.nan), values)
+    elif special == "fn":
+        values = np.where((codes & 0x7F) == 0x7F, np.nan, values)
+    else:
+        values = np.where(codes == 0x80, np.nan, values)
+    return values.astype(np.float32)
+
+
+def _table(values: NDArray[np.float32]) -> Callable[[Bytes, ByteOrder, NDArray[np.uint32]], Floats]:
+    def decode(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
+        floats = words[: raw.size].view(np.float32)
+        np.take(values, raw, out=floats, mode="clip")
+        return floats
+
+    return decode
+
+
+DTYPES: dict[str, DType] = {
+    dtype.name: dtype
+    for dtype in (
+        DType("F64", "float", 8, _plain("f8")),
+        DType("F32", "float", 4, _plain("f4")),
+        DType("F16", "float", 2, _float16),
+        DType("BF16", "float", 2, _bfloat16),
+        DType("F8_E4M3", "float", 1, _table(_minifloats(4, 7, "fn"))),
+        DType("F8_E5M2", "float", 1, _table(_minifloats(5, 15, "ieee"))),
+        DType("F8_E4M3FNUZ", "float", 1, _table(_minifloats(4, 8, "fnuz"))),
+        DType("F8_E5M2FNUZ", "float", 1, _table(_minifloats(5, 16, "fnuz"))),
+        DType("C64", "complex", 8, _plain("c8")),
+        DType("C128", "complex", 16, _plain("c16")),
+        DType("I64", "integer", 8, _plain("i8")),
+        DType("I32", "integer", 4, _plain("i4")),
+        DType("I16", "integer", 2, _plain("i2")),
+        DType("I8", "integer", 1, _plain("i1")),
+        DType("U64", "integer", 8, _plain("u8")),
+        DType("U32", "integer", 4, _plain("u4")),
+        DType("U16", "integer", 2, _plain("u2")),
+        DType("U8", "integer", 1, _plain("u1")),
+        DType("BOOL", "bool", 1, _plain("u1")),
+    )
+}
+"""Every dtype that can be read, by name."""

@@ -1,0 +1,22 @@
+"""What can go wrong, as exceptions. The library raises them; only the command line turns them into words and codes."""
+
+
+class WeightstatsError(Exception):
+    """The base of every error that weightstats raises on purpose."""
+
+
+class CheckpointError(WeightstatsError):
+    """A checkpoint, or a part of it that everything else needs, cannot be read."""
+
+    def __init__(self, location: str, problem: str) -> None:
+        super().__init__(f"{location}: {problem}")
+        self.location = location
+        self.problem = problem
+
+
+class TensorError(WeightstatsError):
+    """One tensor cannot be read; the message is the reason, and the other tensors are not affected."""
+
+
+class UsageError(WeightstatsError):
+    """What the caller asked for does not fit the checkpoint (an unknown root, a pattern that leaves nothing, ...)."""

@@ -1,0 +1,76 @@
+"""The pipeline, in the order in which it runs: location to report."""
+
+import fnmatch
+import math
+from collections.abc import Callable, Sequence
+
+from weightstats.errors import UsageError
+from weightstats.layers import Layer, Other, classify
+from weightstats.moments import Moments, measure
+from weightstats.network import find_network
+from weightstats.penalties import DEFAULT_WEIGHT_DECAY
+from weightstats.readers import open_checkpoint
+from weightstats.report import Report, make_report
+
+NOT_SELECTED = "left out by --include or --exclude"
+
+
+def inspect(
+    location: str,
+    *,
+    weight_decay: float = DEFAULT_WEIGHT_DECAY,
+    root: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Read the checkpoint at `location` (a file, a shard index or a folder) and report on its layers.
+
+    `root` names the part of the file that is the network, where the choice made without it is wrong. With `include`,
+    only layers whose name matches one of the patterns (shell style, `*` and `?`) are reported; `exclude` leaves out
+    those that match. `progress` is called with the bytes read so far and the bytes to read.
+
+    Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there and
+    for a negative weight decay. A tensor that cannot be read is in the report's `unread`, and harms no other.
+    """
+    if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
+        raise UsageError(f"the weight decay must be 0 or more, not {weight_decay}")
+    checkpoint = open_checkpoint(str(location))
+    network = find_network(checkpoint, root)
+    items = [_selected(item, include, exclude) for item in classify(network)]
+    measured = _measured(items, workers, progress)
+    return make_report(checkpoint, network, items, measured, weight_decay)
+
+
+def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str]) -> Layer | Other:
+    """A layer that the patterns leave out becomes one of the others, so that it is still accounted for."""
+    if not isinstance(item, Layer):
+        return item
+    wanted = not include or any(fnmatch.fnmatchcase(item.name, pattern) for pattern in include)
+    if wanted and not any(fnmatch.fnmatchcase(item.name, pattern) for pattern in exclude):
+        return item
+    return Other(item.name, "not selected", item.tensor, NOT_SELECTED)
+
+
+def _measured(
+    items: Sequence[Layer | Other], workers: int | None, progress: Callable[[int, int], None]
+) -> dict[str, Moments | str]:
+    """Moments of every floating-point tensor of the network, or why its bytes could not be read."""
+    wanted = [item for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
+    total = sum(item.tensor.stored_bytes for item in wanted)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    progress(0, total)
+    moments = measure([item.tensor for item in wanted], workers=workers, progress=advance)
+    return {item.name: result for item, result in zip(wanted, moments, strict=True)}
+
+
+def _is_worth_reading(other: Other) -> bool:
+    """Whether it could hold a NaN that the network computes with."""
+    return other.tensor.dtype.kind in ("float", "complex") and other.kind not in ("tied", "not selected", "empty")

@@ -1,0 +1,41 @@
+"""How much a file may ask for before it is refused. One table, each limit with where it comes from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds on what the metadata of a checkpoint may claim."""
+
+    safetensors_header_bytes: int = 100_000_000
+    """The safetensors format's own limit on its header."""
+
+    index_bytes: int = 64 << 20
+    """A shard index (`*.index.json`); the largest published ones are under 20 MB."""
+
+    pickle_bytes: int = 256 << 20
+    """The pickle that describes a torch file; the tensors' bytes lie outside it."""
+
+    pickle_opcodes: int = 50_000_000
+    """About a minute of work; published checkpoints with optimizer state stay under one million."""
+
+    pickle_integer_bytes: int = 256
+    """The longest integer in a pickle; sizes and offsets need 8 bytes."""
+
+    zip_entries: int = 1_000_000
+    """Entries of a zip archive; one storage is one entry."""
+
+    metadata_expansion: int = 100
+    """How many times its compressed size a compressed description may inflate to."""
+
+    tensors: int = 2_000_000
+    """Tensors of one checkpoint."""
+
+    rank: int = 64
+    """Dimensions of one tensor: numpy's and torch's own limit."""
+
+    folder_entries: int = 100_000
+    """Entries of a folder that is looked through for a checkpoint."""
+
+
+LIMITS = Limits()

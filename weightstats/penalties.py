@@ -1,0 +1,123 @@
+"""Three L2 penalties, and how each would fall on the layers.
+
+A penalty matters through the shrinkage that it causes: its gradient is 2·lambda·(decay factor)·w, so that each is also
+given as a per-layer multiplier of a plain weight decay with the same total.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+PenaltyName: TypeAlias = Literal["plain", "per_element", "fan_scaled"]
+
+PENALTIES: tuple[PenaltyName, ...] = ("plain", "per_element", "fan_scaled")
+
+FORMULAS: dict[PenaltyName, str] = {
+    "plain": "Σ w²",
+    "per_element": "Σ w² / (n_in·n_out)",
+    "fan_scaled": "Σ w² · (n_in+n_out) / (n_in·n_out)",
+}
+"""As they are written for a fully connected layer, whose n_in·n_out elements are N; elsewhere N takes its place, since
+a convolution's receptive field counts in both fans."""
+
+DEFAULT_WEIGHT_DECAY = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class PenalisedLayer:
+    """What the penalties need of one layer."""
+
+    name: str
+    elements: int
+    """N: the finite elements."""
+
+    fan_sum: int
+    sum_of_squares: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPenalty:
+    """One penalty on one layer; NaN where the layer has no finite sum of squares."""
+
+    value: float
+    """lambda times the layer's sum of squares times its decay factor."""
+
+    share: float
+    """Of the penalty's total, 0 to 1."""
+
+    decay_multiplier: float
+    """The decay factor, scaled so that the penalty's total is that of the plain one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One penalty over all layers."""
+
+    penalty: PenaltyName
+    total: float
+    evenness: float
+    """exp(entropy of the shares) over the number of layers: 1 where all carry the same; NaN without any."""
+
+    largest_name: str | None
+    largest_share: float
+    layers: tuple[LayerPenalty, ...]
+    """In the order of the layers that were given."""
+
+
+def split_penalties(layers: Sequence[PenalisedLayer], weight_decay: float) -> dict[PenaltyName, Split]:
+    """The split of each penalty with lambda = `weight_decay` over the layers."""
+    factors = {penalty: [_decay_factor(penalty, layer) for layer in layers] for penalty in PENALTIES}
+    sums = [layer.sum_of_squares for layer in layers]
+    plain_total = math.fsum(value for value in sums if math.isfinite(value))
+    return {penalty: _split(penalty, layers, factors[penalty], plain_total, weight_decay) for penalty in PENALTIES}
+
+
+def evenness(shares: Sequence[float]) -> float:
+    """exp(entropy) over the number of shares; they need not add up to 1, as long as their sum is positive."""
+    total = math.fsum(shares)
+    if not shares or not total > 0.0:
+        return math.nan
+    parts = [share / total for share in shares]
+    entropy = -math.fsum(part * math.log(part) for part in parts if part > 0.0)
+    return math.exp(entropy) / len(parts)
+
+
+def _decay_factor(penalty: PenaltyName, layer: PenalisedLayer) -> float:
+    """What multiplies 2·lambda·w in the penalty's gradient."""
+    if layer.elements == 0:
+        return math.nan
+    match penalty:
+        case "plain":
+            return 1.0
+        case "per_element":
+            return 1.0 / layer.elements
+        case "fan_scaled":
+            return layer.fan_sum / layer.elements
+
+
+def _split(
+    penalty: PenaltyName,
+    layers: Sequence[PenalisedLayer],
+    factors: Sequence[float],
+    plain_total: float,
+    weight_decay: float,
+) -> Split:
+    raw = [layer.sum_of_squares * factor for layer, factor in zip(layers, factors, strict=True)]
+    usable = [value for value in raw if math.isfinite(value)]
+    total = math.fsum(usable)
+    scale = plain_total / total if total > 0.0 else math.nan
+    shares = [value / total if total > 0.0 and math.isfinite(value) else math.nan for value in raw]
+    largest = max(range(len(raw)), key=lambda i: raw[i] if math.isfinite(raw[i]) else -1.0, default=None)
+    has_largest = largest is not None and math.isfinite(shares[largest])
+    return Split(
+        penalty=penalty,
+        total=weight_decay * total,
+        evenness=evenness(usable),
+        largest_name=layers[largest].name if has_largest and largest is not None else None,
+        largest_share=shares[largest] if has_largest and largest is not None else math.nan,
+        layers=tuple(
+            LayerPenalty(weight_decay * value, share, factor * scale)
+            for value, share, factor in zip(raw, shares, factors, strict=True)
+        ),
+    )

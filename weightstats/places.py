@@ -1,0 +1,153 @@
+"""Where bytes come from: a local file, read at offsets through one descriptor.
+
+Files are read with `pread` and never mapped: a mapped file that shrinks kills the process.
+"""
+
+import io
+import os
+import stat
+import threading
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weightstats.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class File:
+    """An open regular file. It is closed when nothing refers to it any more."""
+
+    location: str
+    """The path as the user wrote it, for messages."""
+
+    size: int
+    """Bytes in the file when it was opened."""
+
+    descriptor: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether reading backwards costs more than reading on: never, for a file."""
+        return False
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; CheckpointError where the file holds fewer."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise CheckpointError(self.location, f"the file ends before byte {offset + length:,}: it is truncated")
+        data = bytearray(length)
+        self.read_into(offset, memoryview(data))
+        return bytes(data)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` (bytes) from `offset`; CheckpointError where the file has become shorter or fails."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = self._read_some(offset + done, buffer[done:])
+            except OSError as error:
+                raise CheckpointError(self.location, f"reading failed: {error.strerror or error}") from error
+            if count == 0:
+                raise CheckpointError(
+                    self.location, f"the file ends at byte {offset + done:,}, before the data that it promises"
+                )
+            done += count
+
+    def stream(self, end: int | None = None) -> io.BufferedReader:
+        """The file from its start as a seekable binary stream, up to `end` bytes."""
+        return io.BufferedReader(_Stream(self, self.size if end is None else min(end, self.size)))
+
+    def reader(self) -> "File":
+        """Itself: any number of threads may read a file side by side."""
+        return self
+
+    def will_need(self, offset: int, length: int) -> None:
+        """Tell the system that these bytes are read soon, where it can be told."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _read_some(self, offset: int, buffer: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self.descriptor, [buffer], offset)
+        with self.lock:
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            data = os.read(self.descriptor, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, file: File, end: int) -> None:
+        self.file, self.end, self.position = file, end, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.end}[whence]
+        if base + offset < 0:
+            raise ValueError("seek to a place before the start")
+        self.position = base + offset
+        return self.position
+
+    def readinto(self, buffer: "Buffer") -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self.end - self.position))
+        self.file.read_into(self.position, view[:count])
+        self.position += count
+        return count
+
+
+def open_file(path: Path, location: str | None = None) -> File:
+    """Open a regular file for reading; devices, pipes and sockets are refused without waiting for them."""
+    location = str(path) if location is None else location
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except FileNotFoundError as error:
+        raise CheckpointError(location, "there is no such file or folder") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(location, f"cannot be opened: {reason}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise CheckpointError(location, "is not a regular file")
+    file = File(location=location, size=status.st_size, descriptor=descriptor)
+    weakref.finalize(file, os.close, descriptor)
+    return file
+
+
+def open_inside(folder: Path, name: str, location: str) -> File:
+    """Open the file that a checkpoint names beside itself, if it lies in `folder`.
+
+    The one exception to staying inside is the Hugging Face cache, whose `snapshots/<revision>/` holds links into
+    the `blobs/` folder of the same model.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or "\0" in name or name.startswith("/") or ":" in parts[0] or ".." in parts:
+        raise CheckpointError(location, f"names a file outside its own folder: {name!r}")
+    real = Path(os.path.realpath(folder / name))
+    home = Path(os.path.realpath(folder))
+    inside = real.is_relative_to(home) or any(real.is_relative_to(blobs) for blobs in _cache_blobs(folder))
+    if not inside:
+        raise CheckpointError(location, f"names a file that is a link out of its own folder: {name!r}")
+    return open_file(real, location=str(folder / name))
+
+
+def _cache_blobs(folder: Path) -> tuple[Path, ...]:
+    """The blobs of the model in whose Hugging Face cache `folder` is a snapshot, else nothing."""
+    absolute = Path(os.path.abspath(folder))
+    for parent in absolute.parents:
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            return (Path(os.path.realpath(parent.parent / "blobs")),)
+    return ()

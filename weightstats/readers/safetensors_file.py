@@ -1,0 +1,120 @@
+"""One `.safetensors` file. Format: https://github.com/huggingface/safetensors, section "Format".
+
+The header is checked against the whole specification here, since the reference implementation refuses a file for one
+unknown dtype and takes the last of two tensors with one name.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.dtypes import DTYPES
+from weightstats.errors import CheckpointError, TensorError
+from weightstats.limits import LIMITS
+from weightstats.order import in_network_order
+from weightstats.places import File
+from weightstats.tensors import Storage, Tensor, make_tensor
+
+FORMAT = "safetensors"
+RECOGNISED_BY = "an 8-byte header length, then a JSON object"
+
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
+"""Bits of the dtypes that the format has and that are not read; their ranges are checked all the same."""
+
+
+def recognises(head: bytes, file: File) -> bool:
+    """A header length that the file can hold, followed by the first sign of a JSON object."""
+    return int.from_bytes(head[:8], "little") >= 2 and head[8:].lstrip(b" \t\r\n")[:1] == b"{"
+
+
+def read(file: File) -> Checkpoint:
+    """The tensors of the file, in order of their bytes. CheckpointError where the header breaks the specification."""
+    header, start = _header(file)
+    data_size = file.size - start
+    tensors: list[Tensor] = []
+    unread: list[Unread] = []
+    end_of_last = 0
+    entries = [(name, *_entry(file, name, entry)) for name, entry in header.items() if name != "__metadata__"]
+    for name, dtype, shape, begin, end in sorted(entries, key=lambda entry: entry[3:]):
+        if begin != end_of_last:
+            kind = "overlap" if begin < end_of_last else "leave a gap"
+            _refuse(file, f"the bytes of tensors {kind} before {name!r}")
+        end_of_last = end
+        try:
+            tensors.append(make_tensor((name,), shape, dtype, Storage(file, start + begin, end - begin)))
+        except TensorError as error:
+            unread.append(Unread(name, str(error)))
+    if end_of_last != data_size:
+        problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
+        _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
+    return Checkpoint(file.location, FORMAT, file.size, in_network_order(tensors), tuple(unread))
+
+
+def _header(file: File) -> tuple[dict[str, Any], int]:
+    """The parsed header, and where the data begins."""
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > LIMITS.safetensors_header_bytes:
+        _refuse(file, f"its header claims {length:,} bytes; the format allows {LIMITS.safetensors_header_bytes:,}")
+    if 8 + length > file.size:
+        _refuse(file, f"is truncated: its header claims {length:,} bytes, the file has {file.size:,}")
+    try:
+        text = file.read(8, length).decode("utf-8")
+        header = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise CheckpointError(file.location, f"its safetensors header is not valid JSON: {detail}") from error
+    if not isinstance(header, dict):
+        _refuse(file, "its safetensors header is not a JSON object")
+    metadata = header.get("__metadata__")
+    if metadata is not None and not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
+        _refuse(file, "its __metadata__ is not a map of text to text")
+    if len(header) > LIMITS.tensors:
+        _refuse(file, f"describes {len(header):,} tensors, more than {LIMITS.tensors:,}")
+    return header, 8 + length
+
+
+def _without_doubles(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"the key {key!r} is there twice")
+        mapping[key] = value
+    return mapping
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _entry(file: File, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
+    """(dtype, shape, begin, end) of a tensor, checked against each other as far as the dtype is known."""
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        _refuse(file, f"the entry of {name!r} lacks dtype, shape or data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        _refuse(file, f"the entry of {name!r} is malformed")
+    begin, end = offsets
+    if end < begin:
+        _refuse(file, f"the data_offsets of {name!r} run backwards")
+    bits = BITS.get(dtype, _bits(dtype))
+    if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
+        _refuse(file, f"{name!r} has {end - begin:,} bytes, which is not what {dtype} {shape} needs")
+    return dtype, tuple(shape), begin, end
+
+
+def _bits(dtype: str) -> int | None:
+    return DTYPES[dtype].width * 8 if dtype in DTYPES else None
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64 for value in values
+    )
+
+
+def _refuse(file: File, problem: str) -> NoReturn:
+    raise CheckpointError(file.location, problem)

@@ -1,0 +1,108 @@
+"""Files that `torch.save` wrote before torch 1.6, and still writes when asked to: pickles, then the storages' bytes.
+
+Layout: five pickles (magic number, protocol version, system, object, storage keys), then for each key an 8-byte
+element count and the elements, little-endian; torch/serialization.py, `_legacy_save` and `_legacy_load`.
+"""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.dtypes import DTYPES
+from weightstats.errors import CheckpointError, TensorError
+from weightstats.limits import LIMITS
+from weightstats.pickle_records import Persistent, Pickle, PickleError, Sequence, read_pickle
+from weightstats.places import File
+from weightstats.tensors import Storage
+from weightstats.torch_records import SavedStorage, find_tensors, saved_storage, unknown_classes
+
+FORMAT = "torch legacy"
+RECOGNISED_BY = "the pickle of torch's magic number"
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+PROTOCOL_VERSION = 1001
+
+
+def recognises(head: bytes, file: File) -> bool:
+    """A pickle whose only object is the magic number."""
+    return MAGIC_NUMBER.to_bytes(10, "little") in head[:16] and head[:1] == b"\x80"
+
+
+def read(file: File) -> Checkpoint:
+    """The tensors of the file. CheckpointError where its pickles are damaged; a storage cut short costs its tensors."""
+    stream = file.stream(LIMITS.pickle_bytes)
+    pickles: list[Pickle] = []
+    for part in ("magic number", "protocol version", "system", "object", "storage keys"):
+        try:
+            pickles.append(read_pickle(stream))
+        except PickleError as error:
+            _refuse(file, f"its pickle of the {part} {error}", error)
+    magic, version, _, saved, keys = (pickle.root for pickle in pickles)
+    if magic != MAGIC_NUMBER or version != PROTOCOL_VERSION:
+        _refuse(file, f"is a torch file of protocol {version}; only {PROTOCOL_VERSION} is known")
+    if not isinstance(keys, Sequence) or not all(isinstance(key, str) for key in keys.items):
+        _refuse(file, "its list of storages is malformed")
+    storages = _Storages(file, keys.items, stream.tell(), pickles[3].persistents)
+    found = find_tensors(saved, storages.open)
+    return Checkpoint(
+        location=file.location,
+        format=FORMAT,
+        bytes=file.size,
+        tensors=tuple(found.tensors),
+        unread=tuple(Unread(".".join(path), reason) for path, reason in found.unread),
+        objects_not_loaded=unknown_classes(pickles[3].globals),
+        warnings=tuple(found.warnings),
+    )
+
+
+class _Storages:
+    """Where the storages lie. The file gives their lengths in elements, the pickle the width of an element."""
+
+    def __init__(self, file: File, keys: list[str], start: int, persistents: tuple[Persistent, ...]) -> None:
+        self.file = file
+        self.contradicted: set[str] = set()
+        described: dict[str, SavedStorage] = {}
+        for persistent in persistents:
+            try:
+                saved = saved_storage(persistent)
+            except TensorError:
+                continue
+            if described.setdefault(saved.key, saved).dtype != saved.dtype:
+                self.contradicted.add(saved.key)
+        self.places = dict(self._laid_out(keys, start, described))
+        """Offset and bytes of each storage that lies whole in the file."""
+
+    def _laid_out(
+        self, keys: list[str], offset: int, described: dict[str, SavedStorage]
+    ) -> Iterator[tuple[str, tuple[int, int]]]:
+        """From one element count to the next, as far as the file goes."""
+        for key in dict.fromkeys(keys):
+            saved = described.get(key)
+            if saved is None or offset + 8 > self.file.size:
+                return
+            elements = int.from_bytes(self.file.read(offset, 8), "little", signed=True)
+            size = elements * _width(saved)
+            if elements < 0 or offset + 8 + size > self.file.size:
+                return
+            yield key, (offset + 8, size)
+            offset += 8 + size
+
+    def open(self, saved: SavedStorage) -> Storage:
+        if saved.key in self.contradicted:
+            raise TensorError(f"its storage {saved.key} is described in two ways: which one holds is not to be known")
+        if saved.key not in self.places:
+            raise TensorError("the file ends, or goes wrong, before its storage: the file is truncated or damaged")
+        start, size = self.places[saved.key]
+        skipped = saved.part_of[1] * _width(saved) if saved.part_of else 0
+        needed = saved.elements * _width(saved)
+        if skipped < 0 or skipped + needed > size:
+            raise TensorError(f"its storage claims {needed:,} bytes, the file has {size:,}")
+        return Storage(self.file, start + skipped, needed)
+
+
+def _width(saved: SavedStorage) -> int:
+    return DTYPES[saved.dtype].width if saved.dtype else 1
+
+
+def _refuse(file: File, problem: str, cause: Exception | None = None) -> NoReturn:
+    raise CheckpointError(file.location, problem) from cause

@@ -1,0 +1,154 @@
+"""The report for a terminal of any width, with or without colour."""
+
+import io
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from weightstats.penalties import FORMULAS, PENALTIES
+from weightstats.renderers import words
+from weightstats.report import Report
+
+WIDE = 118
+"""Columns from which a layer's kind and shape have columns of their own; below, they stand under its name."""
+
+NARROW_BAR = 3
+WIDE_BAR = 6
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+_MOST_UNREAD = 20
+_EXAMPLES = 3
+
+
+def render(report: Report, width: int = 100, *, colour: bool = False) -> str:
+    """The report as lines of at most `width` characters, ANSI colours only if `colour`."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+        no_color=not colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as capture:
+        _print(console, report, width)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _print(console: Console, report: Report, width: int) -> None:
+    first, *more = words.header(report)
+    console.print(Text(first, "bold"))
+    for line in more:
+        console.print(Text(line))
+    if report.layers:
+        console.print()
+        console.print(_layers(report, wide=width >= WIDE))
+        console.print(Text(_legend(report), "dim"))
+    console.print()
+    for sentence in report.findings:
+        console.print(Text(sentence, "bold"))
+    if report.layers:
+        console.print()
+        console.print(_splits(report))
+        console.print(Text(_about_splits(report), "dim"))
+    console.print()
+    _left_out(console, report)
+
+
+def _layers(report: Report, *, wide: bool) -> Table:
+    bar_width = WIDE_BAR if wide else NARROW_BAR
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
+    if wide:
+        table.add_column("layer", overflow="fold")
+        table.add_column("kind", no_wrap=True)
+        table.add_column("shape", no_wrap=True)
+        table.add_column("n_in", justify="right", no_wrap=True)
+        table.add_column("n_out", justify="right", no_wrap=True)
+    else:
+        table.add_column("layer\n  kind shape, n_in → n_out", overflow="fold")
+    table.add_column("mean sq.", justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    for penalty in PENALTIES:
+        title = words.TITLES[penalty]
+        table.add_column(title if wide else title.replace("-", "-\n"), no_wrap=True, min_width=bar_width + 6)
+    rows = words.rows_of(report.layers)
+    most = max((share for row in rows for share in row.shares if share == share), default=0.0)
+    for row in rows:
+        name = [row.name, row.kind, row.shape, row.n_in, row.n_out] if wide else [_stacked(row)]
+        bars = [_bar(share, most, bar_width) for share in row.shares]
+        table.add_row(*name, row.mean_square, row.ratio, *bars)
+    return table
+
+
+def _stacked(row: words.Row) -> Text:
+    """All that says what a layer is, in one cell."""
+    return Text.assemble(row.name, "\n", (f"  {row.kind} {row.shape}, {row.n_in} → {row.n_out}", "dim"))
+
+
+def _bar(share: float, most: float, width: int) -> Text:
+    """A bar as long as the share is of the largest one in the table, then the share in per cent."""
+    eighths = round(8 * width * share / most) if most > 0.0 and share == share else 0
+    full, rest = divmod(eighths, 8)
+    bar = ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+    return Text.assemble((bar, "cyan"), words.percent(share).rjust(6))
+
+
+def _legend(report: Report) -> str:
+    ratio = "ratio: mean square over the fitted law's, 1 on the law"
+    ratio += ". " if all(layer.fitted for layer in report.layers) else "; – where the fit leaves the layer out. "
+    return f"{ratio}plain, per-element, fan-scaled: the layer's share of each L2 penalty."
+
+
+def _splits(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("L2 penalty", no_wrap=True)
+    table.add_column("formula", no_wrap=True)
+    table.add_column("evenness", justify="right", no_wrap=True)
+    table.add_column("largest share", overflow="fold")
+    for penalty in PENALTIES:
+        split = report.penalties[penalty]
+        largest = f"{words.percent(split.largest.share)} {words.printable(split.largest.name or '')}"
+        evenness = words.evenness(split.evenness)
+        if not all(layer.fitted for layer in report.layers):
+            evenness += f" ({words.evenness(split.evenness_fitted)})"
+        table.add_row(words.TITLES[penalty], FORMULAS[penalty], evenness, Text(largest))
+    return table
+
+
+def _about_splits(report: Report) -> str:
+    text = "evenness: 1 where every layer carries the same share, 1/layers where one carries all"
+    if not all(layer.fitted for layer in report.layers):
+        text += "; in brackets, over the fitted layers only"
+    return f"{text}."
+
+
+def _left_out(console: Console, report: Report) -> None:
+    reasons: dict[str, list[str]] = {}
+    for layer in report.layers:
+        if layer.left_out_because is not None:
+            reasons.setdefault(layer.left_out_because, []).append(layer.name)
+    for reason, names in reasons.items():
+        _print_item(console, f"Not in the fit: {_some(names)}", reason)
+    groups = words.others_by_reason(report.others)
+    if groups:
+        console.print(Text("Not layers:"))
+    for (kind, reason), members in groups.items():
+        _print_item(console, f"{kind} ×{len(members):,}: {_some([member.name for member in members])}", reason)
+    for entry in report.unread[:_MOST_UNREAD]:
+        _print_item(console, f"Unread: {words.printable(entry.name)}", words.printable(entry.reason))
+    if len(report.unread) > _MOST_UNREAD:
+        console.print(Text(f"Unread: {len(report.unread) - _MOST_UNREAD:,} more"))
+    console.print(Text(words.accounted(report)))
+
+
+def _print_item(console: Console, what: str, why: str) -> None:
+    console.print(Padding(Text.assemble(what, (f" ({why})", "dim")), (0, 0, 0, 2)))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(words.printable(name) for name in names[:_EXAMPLES])
+    return shown + (f", … {len(names) - _EXAMPLES:,} more" if len(names) > _EXAMPLES else "")

@@ -1,0 +1,182 @@
+"""How names, numbers and rows are worded, the same in every format for people."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from weightstats.penalties import PENALTIES, PenaltyName
+from weightstats.report import LayerRow, OtherRow, Report
+
+TITLES: dict[PenaltyName, str] = {"plain": "plain", "per_element": "per-element", "fan_scaled": "fan-scaled"}
+"""The penalties as people read them."""
+
+MOST_NAME = 200
+"""Characters of a name that are shown; names come from the file, and may be megabytes."""
+
+FOLD_ABOVE = 40
+"""Rows above which layers that differ only in their numbers are shown as one."""
+
+_NUMBER = re.compile(r"(?:(?<=\.)|^)\d{1,9}(?=\.|$)")
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would act on, or that hides, written as escapes, and cut if long."""
+    if len(text) > MOST_NAME:
+        text = f"{text[: MOST_NAME // 2]}…{text[-MOST_NAME // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shape(dimensions: Sequence[int]) -> str:
+    """`128×129×3`; `scalar` without dimensions."""
+    return "×".join(str(size) for size in dimensions) or "scalar"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits, `–` where there is no number."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "overflow"
+    return f"{value:.{digits}g}"
+
+
+def ratio(value: float) -> str:
+    """Two decimals where that says something."""
+    if math.isfinite(value) and 0.095 <= value < 1000:
+        return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    return number(value, 2)
+
+
+def percent(share: float) -> str:
+    """`12%`, `3.4%`, `<0.1%`."""
+    if math.isnan(share):
+        return "–"
+    points = 100 * share
+    if points >= 9.95:
+        return f"{points:.0f}%"
+    if points >= 0.05:
+        return f"{points:.1f}%"
+    return "<0.1%" if points > 0 else "0%"
+
+
+def evenness(value: float) -> str:
+    """Two decimals: it lies between 0 and 1."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{count} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of layers: a layer, or several that differ only in the numbers of their names."""
+
+    name: str
+    kind: str
+    shape: str
+    n_in: str
+    n_out: str
+    mean_square: str
+    """With its range, where the row stands for several layers."""
+
+    ratio: str
+    """As above; `–` where the fit leaves the layer out."""
+
+    shares: tuple[float, ...]
+    """Of each penalty, in the order of PENALTIES; the sum over the row's layers."""
+
+
+def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
+    """The lines of the table, numbered blocks folded where there are more than FOLD_ABOVE layers."""
+    if len(layers) <= FOLD_ABOVE:
+        return tuple(_row([layer]) for layer in layers)
+    groups: dict[tuple[object, ...], list[LayerRow]] = {}
+    for layer in layers:
+        template = _NUMBER.sub("{}", layer.name)
+        key = (template, layer.kind, layer.shape, layer.dtype, layer.n_in, layer.n_out, layer.left_out_because)
+        groups.setdefault(key, []).append(layer)
+    return tuple(_row(members) for members in groups.values())
+
+
+def _row(members: Sequence[LayerRow]) -> Row:
+    first = members[0]
+    nonfinite = sum(member.nonfinite for member in members)
+    return Row(
+        name=printable(_folded_name(members)) + (f" ({nonfinite:,} NaN or infinite)" if nonfinite else ""),
+        kind=first.kind,
+        shape=shape(first.shape),
+        n_in=f"{first.n_in:,}",
+        n_out=f"{first.n_out:,}",
+        mean_square=_span([member.mean_square for member in members], number),
+        ratio=_span([member.ratio for member in members], ratio) if first.fitted else "–",
+        shares=tuple(sum(member.penalties[penalty].share for member in members) for penalty in PENALTIES),
+    )
+
+
+def _span(values: Sequence[float], worded: Callable[[float], str]) -> str:
+    """`0.0012–0.0031`, or one number where both ends read the same."""
+    known = sorted(value for value in values if not math.isnan(value)) or [math.nan]
+    low, high = worded(known[0]), worded(known[-1])
+    return low if low == high else f"{low}–{high}"
+
+
+def _folded_name(members: Sequence[LayerRow]) -> str:
+    """`layers.{0..31}.mlp.up.weight ×32`."""
+    if len(members) == 1:
+        return members[0].name
+    numbers = [[int(found) for found in _NUMBER.findall(member.name)] for member in members]
+    columns = iter([sorted(set(column)) for column in zip(*numbers, strict=True)])
+    return f"{_NUMBER.sub(lambda _: _braced(next(columns)), members[0].name)} ×{len(members)}"
+
+
+def _braced(values: Sequence[int]) -> str:
+    if len(values) == 1:
+        return str(values[0])
+    if values[-1] - values[0] == len(values) - 1:
+        return f"{{{values[0]}..{values[-1]}}}"
+    shown = [str(value) for value in values]
+    if len(shown) > 4:
+        shown = [*shown[:2], "…", shown[-1]]
+    return f"{{{','.join(shown)}}}"
+
+
+def others_by_reason(others: Sequence[OtherRow]) -> dict[tuple[str, str], list[OtherRow]]:
+    """Tensors that are no layers, by kind and reason; tied ones by kind, since each reason names another tensor."""
+    groups: dict[tuple[str, str], list[OtherRow]] = {}
+    for other in others:
+        reason = "stored once with another tensor, and counted there" if other.kind == "tied" else other.reason
+        groups.setdefault((other.kind, reason), []).append(other)
+    return groups
+
+
+def header(report: Report) -> tuple[str, ...]:
+    """What was read, in one or two lines."""
+    part = report.checkpoint
+    counts = f"{part.tensors:,} tensors, {part.parameters:,} parameters"
+    lines = [f"{printable(part.location)}: {part.format}, {size(part.bytes)}, {counts}"]
+    if part.root:
+        lines.append(f"Network: {printable(part.root)} ({printable(part.root_because)}).")
+    wrappers = [name for name in part.dropped_from_names if name.rstrip(".") not in part.root.split(".")]
+    if wrappers:
+        lines.append(f"Dropped from every name: {', '.join(printable(name) for name in wrappers)}")
+    return tuple(lines)
+
+
+def accounted(report: Report) -> str:
+    """The sum of what was found, in one sentence."""
+    tally = report.accounting
+    return (
+        f"{tally.stored.tensors:,} tensors = {tally.layers.tensors:,} layers + {tally.others.tensors:,} others "
+        f"+ {tally.unread.tensors:,} unread; {tally.stored.elements:,} elements in {size(tally.stored.bytes)} = "
+        f"{tally.layers.elements:,} in layers + {tally.others.elements:,} in others."
+    )

@@ -1,0 +1,365 @@
+"""The report: everything that was found, as records. Its dict form is the JSON schema `weightstats/report/1`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.laws import Fit, fit_law, sentences
+from weightstats.layers import Layer, Other
+from weightstats.moments import Moments
+from weightstats.network import Beside, Network
+from weightstats.penalties import LayerPenalty, PenalisedLayer, PenaltyName, Split, evenness, split_penalties
+from weightstats.version import VERSION
+
+SCHEMA = "weightstats/report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPart:
+    """What was read."""
+
+    location: str
+    format: str
+    bytes: int
+    """Of the file or files."""
+
+    tensors: int
+    """All that the checkpoint stores, read or not."""
+
+    parameters: int
+    """Elements of the network's layers, biases, norms and other learned tensors; tied ones once, buffers not."""
+
+    warnings: tuple[str, ...]
+    root: str
+    """The key under which the network lies, '' where it is the whole checkpoint."""
+
+    root_because: str
+    dropped_from_names: tuple[str, ...]
+    """Keys and wrappers' attributes that the names in this report lack."""
+
+    objects_not_loaded: tuple[str, ...]
+    """Classes and functions that a pickle names; none was imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer. Statistics are over its finite elements; NaN (null in JSON) where there are none."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    n_in: int
+    n_out: int
+    fans_from: str
+    elements: int
+    nonfinite: int
+    zeros: int
+    mean: float
+    mean_square: float
+    sum_of_squares: float
+    max_abs: float
+    excess_kurtosis: float
+    tied_to: tuple[str, ...]
+    fitted: bool
+    left_out_because: str | None
+    predicted_mean_square: float
+    """The fitted constant over the layer's fan sum."""
+
+    ratio: float
+    """Mean square over the predicted one."""
+
+    penalties: Mapping[PenaltyName, LayerPenalty]
+    kind_because: str
+    """How the kind and the fans were decided."""
+
+    @property
+    def fan_sum(self) -> int:
+        """n_in + n_out."""
+        return self.n_in + self.n_out
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRow:
+    """A tensor that is not a layer."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    elements: int
+    nonfinite: int | None
+    """None where it was not read: integers, and what lies outside the network."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LargestShare:
+    """The layer that carries most of a penalty."""
+
+    name: str | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PenaltySplit:
+    """One penalty over all layers."""
+
+    total: float
+    evenness: float
+    evenness_fitted: float
+    """Over the layers that the fit uses."""
+
+    largest: LargestShare
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many tensors of one list, with their elements and stored bytes; what is stored once is counted once."""
+
+    tensors: int
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Every stored tensor is in one of the lists, so the first three add up to `stored`. Those of unread tensors count
+    no elements and no bytes: what they would be is not known."""
+
+    stored: Tally
+    layers: Tally
+    others: Tally
+    unread: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that `weightstats inspect` says of a checkpoint."""
+
+    version: str
+    """Of weightstats."""
+
+    checkpoint: CheckpointPart
+    layers: tuple[LayerRow, ...]
+    others: tuple[OtherRow, ...]
+    unread: tuple[Unread, ...]
+    fit: Fit
+    weight_decay: float
+    penalties: Mapping[PenaltyName, PenaltySplit]
+    accounting: Accounting
+
+    @property
+    def findings(self) -> tuple[str, str]:
+        """Two sentences that can be quoted: how well the law predicts, and what the free exponent says of it."""
+        return sentences(self.fit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dicts, lists and numbers for JSON: no NaN and no infinity, None in their place."""
+        return {
+            "schema": SCHEMA,
+            "version": self.version,
+            "checkpoint": plain(self.checkpoint),
+            "layers": plain(self.layers),
+            "others": plain(self.others),
+            "unread": plain(self.unread),
+            "fit": plain(self.fit),
+            "penalties": {"weight_decay": plain(self.weight_decay), **plain(self.penalties)},
+            "accounting": plain(self.accounting),
+            "findings": plain(self.findings),
+        }
+
+    def __str__(self) -> str:
+        from weightstats.renderers import terminal
+
+        return terminal.render(self, width=100, colour=False)
+
+    def _repr_html_(self) -> str:
+        from weightstats.renderers import notebook
+
+        return notebook.render(self)
+
+
+def plain(value: Any) -> Any:
+    """A record as dicts, lists, text and finite numbers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def make_report(
+    checkpoint: Checkpoint,
+    network: Network,
+    items: Sequence[Layer | Other],
+    measured: Mapping[str, Moments | str],
+    weight_decay: float,
+) -> Report:
+    """Fit, split and add up what was found; `measured` has moments, or why there are none, by name."""
+    failed = {name: problem for name, problem in measured.items() if isinstance(problem, str)}
+    moments = {name: result for name, result in measured.items() if isinstance(result, Moments)}
+    layers = [item for item in items if isinstance(item, Layer) and item.name not in failed]
+    others = [item for item in items if isinstance(item, Other) and item.name not in failed]
+    left_out = [_left_out(layer, moments[layer.name]) for layer in layers]
+    fitted = [layer for layer, reason in zip(layers, left_out, strict=True) if reason is None]
+    fit = fit_law([layer.n_in + layer.n_out for layer in fitted], [moments[layer.name].mean_square for layer in fitted])
+    splits = split_penalties([_penalised(layer, moments[layer.name]) for layer in layers], weight_decay)
+    rows = tuple(
+        _layer_row(layer, moments[layer.name], reason, fit, {name: splits[name].layers[index] for name in splits})
+        for index, (layer, reason) in enumerate(zip(layers, left_out, strict=True))
+    )
+    other_rows = (
+        *(_other_row(other, moments.get(other.name)) for other in others),
+        *(_other_row(tensor, None) for tensor in network.beside),
+    )
+    return Report(
+        version=VERSION,
+        checkpoint=_checkpoint_part(checkpoint, network, others, rows, other_rows),
+        layers=rows,
+        others=other_rows,
+        unread=(*checkpoint.unread, *(Unread(name, problem) for name, problem in failed.items())),
+        fit=fit,
+        weight_decay=weight_decay,
+        penalties={name: _penalty_split(split, rows) for name, split in splits.items()},
+        accounting=_accounting(layers, [*others, *network.beside], len(checkpoint.unread) + len(failed)),
+    )
+
+
+def _penalty_split(split: Split, rows: Sequence[LayerRow]) -> PenaltySplit:
+    shares = [part.share for part, row in zip(split.layers, rows, strict=True) if row.fitted]
+    return PenaltySplit(
+        total=split.total,
+        evenness=split.evenness,
+        evenness_fitted=evenness(shares),
+        largest=LargestShare(split.largest_name, split.largest_share),
+    )
+
+
+def _left_out(layer: Layer, moments: Moments) -> str | None:
+    """Why the fit leaves the layer out; None where it does not."""
+    if layer.left_out_because is not None:
+        return layer.left_out_because
+    if moments.elements == moments.nonfinite:
+        return "none of its weights is finite"
+    if moments.max_abs == 0.0:
+        return "all its weights are zero"
+    if not 0.0 < moments.mean_square < math.inf:
+        return "its mean square is beyond what float64 can hold"
+    return None
+
+
+def _penalised(layer: Layer, moments: Moments) -> PenalisedLayer:
+    finite = moments.elements - moments.nonfinite
+    return PenalisedLayer(layer.name, finite, layer.n_in + layer.n_out, moments.sum_of_squares)
+
+
+def _layer_row(
+    layer: Layer,
+    moments: Moments,
+    left_out: str | None,
+    fit: Fit,
+    penalties: dict[PenaltyName, LayerPenalty],
+) -> LayerRow:
+    predicted = fit.constant / (layer.n_in + layer.n_out)
+    return LayerRow(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.tensor.shape,
+        dtype=layer.tensor.dtype.name,
+        n_in=layer.n_in,
+        n_out=layer.n_out,
+        fans_from=layer.fans_from,
+        elements=moments.elements,
+        nonfinite=moments.nonfinite,
+        zeros=moments.zeros,
+        mean=moments.mean,
+        mean_square=moments.mean_square,
+        sum_of_squares=moments.sum_of_squares,
+        max_abs=moments.max_abs,
+        excess_kurtosis=moments.excess_kurtosis,
+        tied_to=layer.tied_to,
+        fitted=left_out is None,
+        left_out_because=left_out,
+        predicted_mean_square=predicted,
+        ratio=moments.mean_square / predicted,
+        penalties=penalties,
+        kind_because=layer.because,
+    )
+
+
+def _other_row(other: Other | Beside, moments: Moments | None) -> OtherRow:
+    return OtherRow(
+        name=other.name,
+        kind=other.kind,
+        shape=other.tensor.shape,
+        dtype=other.tensor.dtype.name,
+        elements=other.tensor.elements,
+        nonfinite=moments.nonfinite if moments else None,
+        reason=other.reason,
+    )
+
+
+def _checkpoint_part(
+    checkpoint: Checkpoint,
+    network: Network,
+    others: Sequence[Other],
+    rows: Sequence[LayerRow],
+    other_rows: Sequence[OtherRow],
+) -> CheckpointPart:
+    learned = ("bias", "norm", "parameter", "not selected")
+    return CheckpointPart(
+        location=checkpoint.location,
+        format=checkpoint.format,
+        bytes=checkpoint.bytes,
+        tensors=len(checkpoint.tensors) + len(checkpoint.unread),
+        parameters=sum(row.elements for row in rows)
+        + sum(other.tensor.elements for other in others if other.kind in learned),
+        warnings=tuple(_warnings(checkpoint, rows, other_rows)),
+        root=network.root,
+        root_because=network.because,
+        dropped_from_names=network.dropped,
+        objects_not_loaded=checkpoint.objects_not_loaded,
+    )
+
+
+def _warnings(checkpoint: Checkpoint, rows: Sequence[LayerRow], other_rows: Sequence[OtherRow]) -> Iterator[str]:
+    yield from checkpoint.warnings
+    counted = [(row.name, row.nonfinite, row.elements) for row in rows]
+    counted += [(row.name, row.nonfinite or 0, row.elements) for row in other_rows]
+    for name, nonfinite, elements in counted:
+        if nonfinite:
+            yield f"{name}: {nonfinite:,} of {elements:,} elements are NaN or infinite"
+    for row in rows:
+        if row.elements > row.nonfinite and row.max_abs == 0.0:
+            yield f"{row.name}: all its weights are zero"
+    names = checkpoint.objects_not_loaded
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"objects in the file were not loaded: {', '.join(names[:3])}{more}"
+
+
+def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unread_tensors: int) -> Accounting:
+    in_layers, in_others, unread = _tally(layers), _tally(others), Tally(unread_tensors, 0, 0)
+    return Accounting(
+        stored=Tally(
+            tensors=in_layers.tensors + in_others.tensors + unread.tensors,
+            elements=in_layers.elements + in_others.elements,
+            bytes=in_layers.bytes + in_others.bytes,
+        ),
+        layers=in_layers,
+        others=in_others,
+        unread=unread,
+    )
+
+
+def _tally(items: Sequence[Layer | Other | Beside]) -> Tally:
+    once = [item.tensor for item in items if isinstance(item, Layer) or item.kind != "tied"]
+    return Tally(len(items), sum(tensor.elements for tensor in once), sum(tensor.stored_bytes for tensor in once))

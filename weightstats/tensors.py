@@ -1,0 +1,247 @@
+"""A stored tensor: what it is called, its shape and dtype, and where its bytes lie. Nothing is read until asked for."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weightstats.dtypes import DTYPES, ByteOrder, DType, Floats
+from weightstats.errors import TensorError
+from weightstats.limits import LIMITS
+
+BLOCK_ELEMENTS = 1 << 17
+"""Elements of one block: with its square in float32 it fits the second-level cache of current processors."""
+
+SECTION_ELEMENTS = 1 << 21
+"""Elements of one section, the unit of work of a thread: 16 blocks."""
+
+CACHE_LINE = 64
+"""Bytes; also the width of the widest vector registers."""
+
+Dimensions: TypeAlias = tuple[tuple[int, int], ...]
+"""(size, stride) of each dimension, outermost (largest stride) first, strides in elements."""
+
+
+class Source(Protocol):
+    """Bytes that can be read at an offset."""
+
+    @property
+    def location(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it is read well only from front to back, by one reader (a compressed stream)."""
+        ...
+
+    def reader(self) -> "Source":
+        """What one thread reads it with: itself, or an own position in a compressed stream."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset`, or raise CheckpointError."""
+        ...
+
+    def will_need(self, offset: int, length: int) -> None:
+        """Take note that these bytes are read soon."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of bytes that tensors are views of."""
+
+    source: Source
+    start: int
+    """Offset of its first byte in the source."""
+
+    size: int
+    """Bytes."""
+
+    byte_order: ByteOrder = "little"
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """Uninitialised memory that starts on a cache line: vector instructions are up to twice as fast on it."""
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size]
+
+
+class Buffers:
+    """Reused memory for one thread's blocks."""
+
+    __slots__ = ("raw", "words")
+
+    def __init__(self) -> None:
+        self.raw = aligned_bytes(BLOCK_ELEMENTS * 16)
+        self.words = aligned_bytes(BLOCK_ELEMENTS * 4).view(np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A view of a storage. Made by `make_tensor`, which checks that the view lies within it."""
+
+    path: tuple[str, ...]
+    """The keys that lead to it, from the outermost mapping of the file inwards."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    storage: Storage
+    offset: int
+    """Of its first element, in elements."""
+
+    dimensions: Dimensions
+    """The distinct elements, contiguous dimensions joined; expanded ones (stride 0) are in `repeats`."""
+
+    repeats: int
+    """How many times each distinct element counts: more than 1 for an expanded view."""
+
+    @property
+    def name(self) -> str:
+        """The path with dots between the keys."""
+        return ".".join(self.path)
+
+    @property
+    def elements(self) -> int:
+        """Product of the shape; an expanded view may have more than its storage holds."""
+        return math.prod(self.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its distinct elements."""
+        return self.elements // self.repeats * self.dtype.width if self.elements else 0
+
+    @property
+    def view(self) -> tuple[object, ...]:
+        """Equal for two tensors exactly where both are the same view of the same bytes."""
+        storage = (id(self.storage.source), self.storage.start)
+        return (*storage, self.offset, self.shape, self.dimensions, self.dtype.name)
+
+    def sections(self) -> tuple["Section", ...]:
+        """The tensor in pieces that threads can work on side by side, in element order."""
+        if self.elements == 0:
+            return ()
+        if self.storage.source.sequential:
+            return (Section(self, self.offset, self.dimensions),)
+        pieces = _split(self.offset, self.dimensions, SECTION_ELEMENTS)
+        return tuple(Section(self, offset, dimensions) for offset, dimensions in pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a tensor's distinct elements."""
+
+    tensor: Tensor
+    offset: int
+    dimensions: Dimensions
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its elements."""
+        return math.prod(size for size, _ in self.dimensions) * self.tensor.dtype.width
+
+    def will_need(self) -> None:
+        """Tell the system that it is read soon."""
+        storage, width = self.tensor.storage, self.tensor.dtype.width
+        storage.source.will_need(storage.start + self.offset * width, _span(self.dimensions) * width)
+
+    def blocks(self, buffers: Buffers) -> Iterator[Floats]:
+        """One-dimensional float32 or float64 arrays of at most BLOCK_ELEMENTS elements.
+
+        A block is valid until the next one is asked for: it lies in `buffers`. Raises CheckpointError where the
+        bytes cannot be read.
+        """
+        dtype, storage = self.tensor.dtype, self.tensor.storage
+        source = storage.source.reader()
+        memory = buffers.raw.data
+        for offset, dimensions in _split(self.offset, self.dimensions, BLOCK_ELEMENTS):
+            length = _span(dimensions) * dtype.width
+            source.read_into(storage.start + offset * dtype.width, memory[:length])
+            floats = dtype.decode(buffers.raw[:length], storage.byte_order, buffers.words)
+            yield _select(floats, dimensions)
+
+
+def make_tensor(
+    path: tuple[str, ...],
+    shape: tuple[int, ...],
+    dtype: str,
+    storage: Storage,
+    offset: int = 0,
+    strides: tuple[int, ...] | None = None,
+) -> Tensor:
+    """A tensor whose every element lies in `storage`; offset and strides in elements, contiguous by default.
+
+    Raises TensorError, with the reason, for an unknown dtype and for a view that is malformed, reaches beyond the
+    storage or visits an element in two places.
+    """
+    if dtype not in DTYPES:
+        raise TensorError(f"its dtype {dtype} is not one that can be read")
+    strides = _contiguous(shape) if strides is None else strides
+    if len(shape) > LIMITS.rank:
+        raise TensorError(f"it has {len(shape):,} dimensions, more than {LIMITS.rank}")
+    if len(strides) != len(shape):
+        raise TensorError(f"it has {len(shape)} dimensions but {len(strides)} strides")
+    if offset < 0 or any(size < 0 for size in shape) or any(stride < 0 for stride in strides):
+        raise TensorError("its size, stride or offset is negative")
+    held = storage.size // DTYPES[dtype].width
+    pairs = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
+    if any(size == 0 for size in shape):
+        return Tensor(path, shape, DTYPES[dtype], storage, 0, ((0, 1),), 1)
+    end = offset + sum((size - 1) * stride for size, stride in pairs) + 1
+    if end > held:
+        raise TensorError(f"it needs {end:,} elements of a storage that holds {held:,}")
+    repeats = math.prod(size for size, stride in pairs if stride == 0)
+    dimensions = _joined(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1]))
+    return Tensor(path, shape, DTYPES[dtype], storage, offset, dimensions, repeats)
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * size)
+    return tuple(reversed(strides[: len(shape)]))
+
+
+def _joined(pairs: list[tuple[int, int]]) -> Dimensions:
+    """Dimensions that continue each other made one; TensorError where two positions share an element."""
+    joined: list[tuple[int, int]] = []
+    for size, stride in reversed(pairs):
+        if joined and stride < _span(tuple(joined)):
+            raise TensorError("its strides visit the same element in two places")
+        if joined and stride == joined[-1][0] * joined[-1][1]:
+            joined[-1] = (size * joined[-1][0], joined[-1][1])
+        else:
+            joined.append((size, stride))
+    return tuple(reversed(joined)) or ((1, 1),)
+
+
+def _span(dimensions: Dimensions) -> int:
+    """Elements from the first to the last that the dimensions reach."""
+    return sum((size - 1) * stride for size, stride in dimensions) + 1
+
+
+def _split(offset: int, dimensions: Dimensions, limit: int) -> Iterator[tuple[int, Dimensions]]:
+    """Pieces of a view, each spanning at most `limit` elements, in order of their offsets."""
+    size, stride = dimensions[0]
+    inner = _span(dimensions[1:])
+    if inner > limit:
+        for index in range(size):
+            yield from _split(offset + index * stride, dimensions[1:], limit)
+        return
+    step = (limit - inner) // stride + 1
+    for index in range(0, size, step):
+        yield offset + index * stride, ((min(step, size - index), stride), *dimensions[1:])
+
+
+def _select(floats: Floats, dimensions: Dimensions) -> Floats:
+    """The elements of a view out of the span that was read."""
+    if len(dimensions) == 1 and dimensions[0][1] == 1:
+        return floats
+    shape = tuple(size for size, _ in dimensions)
+    strides = tuple(stride * floats.itemsize for _, stride in dimensions)
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(floats, shape, strides)).reshape(-1)
