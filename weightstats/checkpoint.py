@@ -30,3 +30,6 @@ class Checkpoint:
     """Classes and functions that a pickle names; none is imported, and what they would have made is left out."""
 
     warnings: tuple[str, ...] = ()
+
+    damage: str | None = None
+    """What is wrong with the file as a whole, where some of its tensors can be read all the same."""

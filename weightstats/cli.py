@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weightstats.errors import UsageError, WeightstatsError
+from weightstats.penalties import DEFAULT_WEIGHT_DECAY
+from weightstats.renderers import MODULES
 from weightstats.version import VERSION
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from weightstats.report import Report
-
-FORMATS = ("terminal", "json", "csv", "markdown")
 
 UNREADABLE = 3
 """Exit code where the checkpoint, or under --strict any tensor of it, could not be read."""
@@ -48,9 +48,6 @@ def main() -> None:
         if debug:
             raise
         _exit(UNREADABLE, _printable(str(error)))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
-        _exit(0)
     except OSError as error:
         if debug:
             raise
@@ -71,7 +68,12 @@ def cli() -> None:
 @cli.command(epilog="Example: weightstats inspect model.safetensors --format json --output report.json")
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default="terminal", show_default=True, help="How to report."
+    "--format",
+    "format_",
+    type=click.Choice(tuple(MODULES)),
+    default="terminal",
+    show_default=True,
+    help="How to report.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
@@ -79,7 +81,7 @@ def cli() -> None:
 @click.option(
     "--weight-decay",
     type=click.FloatRange(min=0.0),
-    default=1e-4,
+    default=DEFAULT_WEIGHT_DECAY,
     show_default=True,
     metavar="X",
     help="The penalties' factor lambda.",
@@ -107,7 +109,8 @@ def inspect(
 
     The mean squares are fitted to c/(n_in+n_out); the penalties are the plain, the per-element and the fan-scaled one.
 
-    Exit codes: 0 reported, 2 usage, 3 not readable, 130 interrupted.
+    Exit codes: 0 read and reported; 2 usage; 3 the checkpoint could not be read or is truncated, with --strict also
+    when a tensor could not be read; 130 interrupted.
     """
     from weightstats.inspection import inspect as inspect_checkpoint
 
@@ -126,8 +129,10 @@ def inspect(
     if output is not None:
         output.write_text(text, encoding="utf-8", newline="")
     else:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _write(text)
+    if report.checkpoint.damage is not None:
+        click.echo(_printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
+        return UNREADABLE
     return UNREADABLE if strict and report.unread else 0
 
 
@@ -140,6 +145,15 @@ def _rendered(report: "Report", format_: str, *, to_file: bool) -> str:
     colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if not to_file else PIPED_WIDTH
     return terminal.render(report, width=max(60, width), colour=colour)
+
+
+def _write(text: str) -> None:
+    """Text to stdout; a reader that has gone away, such as `head`, is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
 
 
 def _printable(text: str) -> str:

@@ -4,7 +4,8 @@ import fnmatch
 import math
 from collections.abc import Callable, Sequence
 
-from weightstats.errors import UsageError
+from weightstats.checkpoint import Checkpoint
+from weightstats.errors import CheckpointError, UsageError
 from weightstats.layers import Layer, Other, classify
 from weightstats.moments import Moments, measure
 from weightstats.network import find_network
@@ -37,10 +38,21 @@ def inspect(
     if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
         raise UsageError(f"the weight decay must be 0 or more, not {weight_decay}")
     checkpoint = open_checkpoint(str(location))
+    if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
+        raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
     network = find_network(checkpoint, root)
     items = [_selected(item, include, exclude) for item in classify(network)]
     measured = _measured(items, workers, progress)
     return make_report(checkpoint, network, items, measured, weight_decay)
+
+
+def _nothing_to_measure(checkpoint: Checkpoint) -> str:
+    """What a file without tensors is, and what to do."""
+    objects = ", ".join(checkpoint.objects_not_loaded[:3])
+    holds = f" but objects ({objects})" if objects else ""
+    return (
+        f"is a {checkpoint.format} file that holds no tensors{holds}: not a network's weights; look for them beside it"
+    )
 
 
 def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str]) -> Layer | Other:

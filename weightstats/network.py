@@ -108,7 +108,8 @@ def _keys_of(tensors: Iterable[Tensor], root: str) -> tuple[str, ...]:
         if ".".join(prefix) == root:
             return prefix
     known = ", ".join(".".join(prefix) for prefix in list(prefixes)[:20])
-    raise UsageError(f"no part of the checkpoint is called {root!r}; it has {known or 'no parts at all'}")
+    parts = f"it has {known}" if known else "its tensors lie in no parts that could be chosen from"
+    raise UsageError(f"no part of the checkpoint is called {root!r}: {parts}")
 
 
 def _best_root(tensors: tuple[Tensor, ...]) -> tuple[tuple[str, ...], str]:

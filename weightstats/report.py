@@ -1,7 +1,7 @@
 """The report: everything that was found, as records. Its dict form is the JSON schema `weightstats/report/1`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -41,6 +41,9 @@ class CheckpointPart:
 
     objects_not_loaded: tuple[str, ...]
     """Classes and functions that a pickle names; none was imported."""
+
+    damage: str | None
+    """What is wrong with the file as a whole, where some of its tensors could be read all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,16 +223,23 @@ def make_report(
         *(_other_row(other, moments.get(other.name)) for other in others),
         *(_other_row(tensor, None) for tensor in network.beside),
     )
+    unread = (*checkpoint.unread, *(Unread(name, problem) for name, problem in failed.items()))
     return Report(
         version=VERSION,
-        checkpoint=_checkpoint_part(checkpoint, network, others, rows, other_rows),
+        checkpoint=_checkpoint_part(
+            checkpoint,
+            network,
+            others,
+            _warnings(checkpoint, rows, other_rows, unread),
+            sum(row.elements for row in rows),
+        ),
         layers=rows,
         others=other_rows,
-        unread=(*checkpoint.unread, *(Unread(name, problem) for name, problem in failed.items())),
+        unread=unread,
         fit=fit,
         weight_decay=weight_decay,
         penalties={name: _penalty_split(split, rows) for name, split in splits.items()},
-        accounting=_accounting(layers, [*others, *network.beside], len(checkpoint.unread) + len(failed)),
+        accounting=_accounting(layers, [*others, *network.beside], len(unread)),
     )
 
 
@@ -308,11 +318,7 @@ def _other_row(other: Other | Beside, moments: Moments | None) -> OtherRow:
 
 
 def _checkpoint_part(
-    checkpoint: Checkpoint,
-    network: Network,
-    others: Sequence[Other],
-    rows: Sequence[LayerRow],
-    other_rows: Sequence[OtherRow],
+    checkpoint: Checkpoint, network: Network, others: Sequence[Other], warnings: Iterable[str], in_layers: int
 ) -> CheckpointPart:
     learned = ("bias", "norm", "parameter", "not selected")
     return CheckpointPart(
@@ -320,18 +326,22 @@ def _checkpoint_part(
         format=checkpoint.format,
         bytes=checkpoint.bytes,
         tensors=len(checkpoint.tensors) + len(checkpoint.unread),
-        parameters=sum(row.elements for row in rows)
-        + sum(other.tensor.elements for other in others if other.kind in learned),
-        warnings=tuple(_warnings(checkpoint, rows, other_rows)),
+        parameters=in_layers + sum(other.tensor.elements for other in others if other.kind in learned),
+        warnings=tuple(warnings),
         root=network.root,
         root_because=network.because,
         dropped_from_names=network.dropped,
         objects_not_loaded=checkpoint.objects_not_loaded,
+        damage=checkpoint.damage,
     )
 
 
-def _warnings(checkpoint: Checkpoint, rows: Sequence[LayerRow], other_rows: Sequence[OtherRow]) -> Iterator[str]:
+def _warnings(
+    checkpoint: Checkpoint, rows: Sequence[LayerRow], other_rows: Sequence[OtherRow], unread: Sequence[Unread]
+) -> Iterator[str]:
     yield from checkpoint.warnings
+    if unread:
+        yield f"{len(unread):,} tensors could not be read; the first, {unread[0].name}: {unread[0].reason}"
     counted = [(row.name, row.nonfinite, row.elements) for row in rows]
     counted += [(row.name, row.nonfinite or 0, row.elements) for row in other_rows]
     for name, nonfinite, elements in counted:

@@ -157,6 +157,7 @@ def read(index: File | None, shards: Shards, location: str, read_file: Callable[
         unread=(*(entry for part in parts for entry in part.unread), *unread),
         objects_not_loaded=tuple(dict.fromkeys(name for part in parts for name in part.objects_not_loaded)),
         warnings=tuple(dict.fromkeys(warnings)),
+        damage=next((part.damage for part in parts if part.damage), None),
     )
 
 

@@ -52,6 +52,7 @@ def read(file: File) -> Checkpoint:
         unread=tuple(Unread(".".join(path), reason) for path, reason in found.unread),
         objects_not_loaded=unknown_classes(pickles[3].globals),
         warnings=tuple(found.warnings),
+        damage=storages.damage,
     )
 
 
@@ -60,6 +61,7 @@ class _Storages:
 
     def __init__(self, file: File, keys: list[str], start: int, persistents: tuple[Persistent, ...]) -> None:
         self.file = file
+        self.damage: str | None = None
         self.contradicted: set[str] = set()
         described: dict[str, SavedStorage] = {}
         for persistent in persistents:
@@ -76,13 +78,20 @@ class _Storages:
         self, keys: list[str], offset: int, described: dict[str, SavedStorage]
     ) -> Iterator[tuple[str, tuple[int, int]]]:
         """From one element count to the next, as far as the file goes."""
-        for key in dict.fromkeys(keys):
+        distinct = tuple(dict.fromkeys(keys))
+        for number, key in enumerate(distinct):
             saved = described.get(key)
-            if saved is None or offset + 8 > self.file.size:
+            if saved is None:
+                self.damage = f"is damaged: nothing says what its storage {key} holds, so that those after it are lost"
                 return
-            elements = int.from_bytes(self.file.read(offset, 8), "little", signed=True)
+            complete = offset + 8 <= self.file.size
+            elements = int.from_bytes(self.file.read(offset, 8), "little", signed=True) if complete else 0
             size = elements * _width(saved)
-            if elements < 0 or offset + 8 + size > self.file.size:
+            if not complete or elements < 0 or offset + 8 + size > self.file.size:
+                self.damage = (
+                    f"is truncated or damaged: of its {len(distinct)} storages only {number} lie whole in its "
+                    f"{self.file.size:,} bytes; download or save it again"
+                )
                 return
             yield key, (offset + 8, size)
             offset += 8 + size
@@ -91,7 +100,7 @@ class _Storages:
         if saved.key in self.contradicted:
             raise TensorError(f"its storage {saved.key} is described in two ways: which one holds is not to be known")
         if saved.key not in self.places:
-            raise TensorError("the file ends, or goes wrong, before its storage: the file is truncated or damaged")
+            raise TensorError("the file ends or goes wrong before its storage")
         start, size = self.places[saved.key]
         skipped = saved.part_of[1] * _width(saved) if saved.part_of else 0
         needed = saved.elements * _width(saved)

@@ -1,25 +1,24 @@
 """Report to text, one module a format. Renderers are pure: no files, no decisions, and no trust in names."""
 
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from weightstats.report import Report
+if TYPE_CHECKING:
+    from weightstats.report import Report
 
 
 class Renderer(Protocol):
     """What each module of this folder offers."""
 
-    def render(self, report: Report) -> str:
+    def render(self, report: "Report") -> str:
         """The whole report as text that ends with a line end."""
         ...
 
 
-FORMATS: tuple[str, ...] = ("terminal", "json", "csv", "markdown")
-"""Values of `--format`."""
-
-_MODULES = {"terminal": "terminal", "json": "json_text", "csv": "csv_text", "markdown": "markdown_text"}
+MODULES = {"terminal": "terminal", "json": "json_text", "csv": "csv_text", "markdown": "markdown_text"}
+"""The module of each value of `--format`."""
 
 
 def renderer(name: str) -> Renderer:
     """The renderer of a format; it is imported only when it is asked for."""
-    return cast("Renderer", import_module(f"weightstats.renderers.{_MODULES[name]}"))
+    return cast("Renderer", import_module(f"weightstats.renderers.{MODULES[name]}"))

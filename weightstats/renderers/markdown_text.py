@@ -6,7 +6,7 @@ from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import words
 from weightstats.report import Report
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$@]|^[+-])")
 
 
 def escaped(text: str) -> str:

@@ -1,8 +1,10 @@
 """The report for a terminal of any width, with or without colour."""
 
 import io
+from dataclasses import dataclass
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -11,14 +13,27 @@ from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import words
 from weightstats.report import Report
 
-WIDE = 118
-"""Columns from which a layer's kind and shape have columns of their own; below, they stand under its name."""
 
-NARROW_BAR = 3
-WIDE_BAR = 6
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the table of layers uses the width that there is."""
+
+    one_line: bool
+    """A layer's kind, shape and fans in columns of their own, not under its name."""
+
+    bar: int
+    """Characters of a bar."""
+
+    gap: int
+    """Spaces between columns."""
+
+
+LAYOUTS = (Layout(True, 6, 2), Layout(True, 3, 1), Layout(False, 3, 1))
+"""The first that fits is taken; the last one folds long names."""
+
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
-_MOST_UNREAD = 20
+_MOST_PROBLEMS = 20
 _EXAMPLES = 3
 
 
@@ -46,7 +61,7 @@ def _print(console: Console, report: Report, width: int) -> None:
         console.print(Text(line))
     if report.layers:
         console.print()
-        console.print(_layers(report, wide=width >= WIDE))
+        console.print(_layers(report, console, width))
         console.print(Text(_legend(report), "dim"))
     console.print()
     for sentence in report.findings:
@@ -59,10 +74,19 @@ def _print(console: Console, report: Report, width: int) -> None:
     _left_out(console, report)
 
 
-def _layers(report: Report, *, wide: bool) -> Table:
-    bar_width = WIDE_BAR if wide else NARROW_BAR
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
-    if wide:
+def _layers(report: Report, console: Console, width: int) -> Table:
+    rows = words.rows_of(report.layers)
+    unlimited = console.options.update(max_width=1 << 20)
+    for layout in LAYOUTS[:-1]:
+        table = _table(rows, layout)
+        if Measurement.get(console, unlimited, table).maximum <= width:
+            return table
+    return _table(rows, LAYOUTS[-1])
+
+
+def _table(rows: tuple[words.Row, ...], layout: Layout) -> Table:
+    table = Table(box=None, padding=(0, layout.gap, 0, 0), pad_edge=False, header_style="bold")
+    if layout.one_line:
         table.add_column("layer", overflow="fold")
         table.add_column("kind", no_wrap=True)
         table.add_column("shape", no_wrap=True)
@@ -74,12 +98,11 @@ def _layers(report: Report, *, wide: bool) -> Table:
     table.add_column("ratio", justify="right", no_wrap=True)
     for penalty in PENALTIES:
         title = words.TITLES[penalty]
-        table.add_column(title if wide else title.replace("-", "-\n"), no_wrap=True, min_width=bar_width + 6)
-    rows = words.rows_of(report.layers)
+        table.add_column(title if layout.bar > 3 else title.replace("-", "-\n"), no_wrap=True)
     most = max((share for row in rows for share in row.shares if share == share), default=0.0)
     for row in rows:
-        name = [row.name, row.kind, row.shape, row.n_in, row.n_out] if wide else [_stacked(row)]
-        bars = [_bar(share, most, bar_width) for share in row.shares]
+        name = [row.name, row.kind, row.shape, row.n_in, row.n_out] if layout.one_line else [_stacked(row)]
+        bars = [_bar(share, most, layout.bar) for share in row.shares]
         table.add_row(*name, row.mean_square, row.ratio, *bars)
     return table
 
@@ -131,17 +154,24 @@ def _left_out(console: Console, report: Report) -> None:
     for layer in report.layers:
         if layer.left_out_because is not None:
             reasons.setdefault(layer.left_out_because, []).append(layer.name)
+    if reasons:
+        console.print(Text("Layers that the fit leaves out:"))
     for reason, names in reasons.items():
-        _print_item(console, f"Not in the fit: {_some(names)}", reason)
+        _print_item(console, f"×{len(names):,}: {_some(names)}", reason)
     groups = words.others_by_reason(report.others)
     if groups:
         console.print(Text("Not layers:"))
     for (kind, reason), members in groups.items():
         _print_item(console, f"{kind} ×{len(members):,}: {_some([member.name for member in members])}", reason)
-    for entry in report.unread[:_MOST_UNREAD]:
-        _print_item(console, f"Unread: {words.printable(entry.name)}", words.printable(entry.reason))
-    if len(report.unread) > _MOST_UNREAD:
-        console.print(Text(f"Unread: {len(report.unread) - _MOST_UNREAD:,} more"))
+    problems: dict[str, list[str]] = {}
+    for entry in report.unread:
+        problems.setdefault(entry.reason, []).append(entry.name)
+    if problems:
+        console.print(Text("Unread:"))
+    for problem, names in list(problems.items())[:_MOST_PROBLEMS]:
+        _print_item(console, f"×{len(names):,}: {_some(names)}", words.printable(problem))
+    if len(problems) > _MOST_PROBLEMS:
+        console.print(Text(f"  and {len(problems) - _MOST_PROBLEMS:,} other problems, all of them in --format json"))
     console.print(Text(words.accounted(report)))
 
 

@@ -111,8 +111,10 @@ def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
 def _row(members: Sequence[LayerRow]) -> Row:
     first = members[0]
     nonfinite = sum(member.nonfinite for member in members)
+    tied = "".join(f" = {printable(name)}" for name in first.tied_to) if len(members) == 1 else ""
+    harm = f" ({nonfinite:,} NaN or infinite)" if nonfinite else ""
     return Row(
-        name=printable(_folded_name(members)) + (f" ({nonfinite:,} NaN or infinite)" if nonfinite else ""),
+        name=f"{printable(_folded_name(members))}{tied}{harm}",
         kind=first.kind,
         shape=shape(first.shape),
         n_in=f"{first.n_in:,}",

@@ -1,0 +1,60 @@
+"""What the README shows and says is so."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from readme import README, ROOT, commands, output_of, regenerated
+
+from weightstats.readers import READERS, shards
+from weightstats.renderers import MODULES
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", commands(TEXT))
+def test_the_output_that_is_shown_is_the_output(command: str) -> None:
+    assert f"$ {command}\n{output_of(command)}```" in TEXT
+
+
+def test_the_demo_runs_the_command_that_is_shown_first() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"$(BIN)/{commands(TEXT)[0]}\n" in makefile
+
+
+def test_regenerating_changes_nothing() -> None:
+    assert regenerated(TEXT) == TEXT
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "lstm_cell.weight_hh" in done.stdout
+
+
+def test_every_format_that_is_read_is_in_the_table_with_how_it_is_recognised() -> None:
+    for reader in (*READERS, shards):
+        assert f"| {reader.FORMAT} | " in TEXT
+
+
+def test_every_option_and_output_format_is_described() -> None:
+    for word in (*MODULES, "--strict", "--root", "--weight-decay", "--include", "--exclude", "--output", "--debug"):
+        assert word in TEXT
+
+
+def test_the_changelog_has_the_version() -> None:
+    from weightstats import __version__
+
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_makefile_does_what_the_readme_says(target: str) -> None:
+    done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    said = {
+        "demo": ["-m venv .venv", "torch==2.13.0", "weightstats inspect"],
+        "test": ["-m venv .venv", "torch==2.13.0", ".[dev]", "ruff format --check", "ruff check", "mypy", "pytest"],
+    }
+    installed = {"-m venv .venv", "torch==2.13.0", ".[dev]"} if (ROOT / ".venv").exists() else set()
+    assert [part for part in said[target] if part not in done.stdout and part not in installed] == []

