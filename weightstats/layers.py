@@ -68,6 +68,8 @@ BUFFERS: tuple[tuple[str, str], ...] = (
     (r"weight_u$|(^|[._])_u$|(^|[._])_v$|parametrizations\..*\.0\._[uv]$", "a vector of spectral normalisation"),
     # quantisation-aware training and observers
     (r"(^|[._])(zero_point|min_val|max_val|observer_enabled|fake_quant_enabled)$", "state of a quantisation observer"),
+    # chemprop, torchmetrics, torch.nn.CrossEntropyLoss
+    (r"(^|[._])(task|class|loss|sample|label|pos)_weights?$", "weights of a loss, not of a layer"),
     (r"anchor_grid$|(^|[._])anchors$|(^|[._])stride$", "geometry of a detector"),
 )
 """Names of tensors that training does not learn, with what they are."""
@@ -114,7 +116,9 @@ DIRECTION = re.compile(r"(^|[._])weight_v$|parametrizations\.[^.]+\.original1$")
 DEPTHWISE = re.compile(r"depth_?wise|(^|[._])(dw|dw_?conv|conv_?dw)\d*([._]|$)", re.IGNORECASE)
 TRANSPOSED = re.compile(r"transpose|deconv|conv_?tr([._]|$)|upconv|convt([._]|$)", re.IGNORECASE)
 
-WEIGHT_LEAF = re.compile(r"(^|[._])(\w*weight\w*|kernel|w\d*|original)$", re.IGNORECASE)
+WEIGHT_LEAF = re.compile(
+    r"(^|\.)(\w*_)?(weight(_(ih|hh|hr)(_l\d+)?(_reverse)?|_v|_orig)?|kernel|w\d*)$|\.original1?$", re.IGNORECASE
+)
 """What the last part of a weight's name is called: torch, Keras and JAX."""
 
 EMBEDDING_LEFT_OUT = "an embedding: a vocabulary is not a fan-in"

@@ -244,13 +244,15 @@ def _centred(powers: NDArray[np.float64], count: int, largest_square: float, zer
 
 def _careful_sums(block: Floats) -> _Sums:
     """Power sums in float64 of any block: other than finite elements, extreme scales, means far from 0."""
-    finite = block[np.isfinite(block)]
+    is_finite = np.isfinite(block)
+    finite = block if is_finite.all() else block[is_finite]
     if finite.size == 0:
         return replace(_NONE, nonfinite=block.size)
-    largest = float(max(np.maximum.reduce(finite), -np.minimum.reduce(finite)))
+    high, low = float(np.maximum.reduce(finite)), float(np.minimum.reduce(finite))
+    largest = max(high, -low)
     exponent = math.frexp(largest)[1] if largest > 0.0 else 0
-    scaled = np.ldexp(finite.astype(np.float64), -exponent)
-    mean = float(np.add.reduce(scaled)) / scaled.size
+    scaled = _scaled(finite, -exponent)
+    mean = float(np.add.reduce(scaled)) / scaled.size if low != high else float(scaled[0])
     scaled -= mean
     squares = scaled * scaled
     return _Sums(
@@ -261,9 +263,16 @@ def _careful_sums(block: Floats) -> _Sums:
         exponent=exponent,
         mean=mean,
         m2=float(np.add.reduce(squares)),
-        m3=float(np.add.reduce(squares * scaled)),
-        m4=float(np.add.reduce(squares * squares)),
+        m3=float(np.einsum("i,i->", squares, scaled)),
+        m4=float(np.einsum("i,i->", squares, squares)),
     )
+
+
+def _scaled(finite: Floats, exponent: int) -> NDArray[np.float64]:
+    """A float64 copy times 2**exponent, exact but for what underflows."""
+    if abs(exponent) < 1000:  # the power itself is a normal float64; ldexp is several times slower than a product
+        return np.multiply(finite, 2.0**exponent, dtype=np.float64)
+    return np.ldexp(finite.astype(np.float64), exponent)
 
 
 def _rescaled(sums: _Sums, exponent: int) -> _Sums:

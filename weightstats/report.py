@@ -261,6 +261,8 @@ def _left_out(layer: Layer, moments: Moments) -> str | None:
         return "none of its weights is finite"
     if moments.max_abs == 0.0:
         return "all its weights are zero"
+    if math.isnan(moments.excess_kurtosis) and moments.elements - moments.nonfinite > 1:
+        return "all its weights are equal: nothing that was trained"
     if not 0.0 < moments.mean_square < math.inf:
         return "its mean square is beyond what float64 can hold"
     return None
