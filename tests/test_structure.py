@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "weightstats"
 
 ORDER = (
-    *("version", "errors", "limits", "places", "dtypes", "tensors", "checkpoint", "order"),
-    *("pickle_records", "torch_records", "readers", "network", "layers", "moments", "laws", "penalties"),
+    *("version", "limits", "errors", "places", "dtypes", "tensors", "checkpoint", "order"),
+    *("pickle_records", "torch_records", "readers", "network", "layer_names", "layers", "moments", "laws", "penalties"),
     *("report", "renderers", "inspection", "cli"),
 )
 

@@ -1,5 +1,13 @@
 """What can go wrong, as exceptions. The library raises them; only the command line turns them into words and codes."""
 
+from weightstats.limits import LIMITS
+
+
+def quoted(text: object) -> str:
+    """Something from a file as a message repeats it: in quotes, its control characters as escapes, cut if long."""
+    shown = repr(text)
+    return shown if len(shown) <= LIMITS.quoted else f"{shown[: LIMITS.quoted]}…"
+
 
 class WeightstatsError(Exception):
     """The base of every error that weightstats raises on purpose."""

@@ -18,8 +18,11 @@ CONFIDENCE = 0.95
 FEWEST_FAN_SUMS = 3
 """Distinct fan sums below which a slope says nothing about a power law: two points always lie on a line."""
 
-_ROUNDING = 1e-9
-"""What an exponent may miss -1 or 0 by where the layers lie on a law exactly."""
+_LOG_LARGEST = 709.0
+"""Natural logarithm of about the largest float64."""
+
+_ROUNDING = 1e-6
+"""What an exponent may miss -1 or 0 by: weights on a law, but for the rounding of float32, miss it by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,20 @@ def fit_law(fan_sums: Sequence[int], mean_squares: Sequence[float]) -> Fit:
         layers=count,
         distinct_fan_sums=distinct,
         fan_sum_range=(min(fan_sums), max(fan_sums)) if count else (0, 0),
-        constant=math.exp(log_c),
-        constant_interval=(math.exp(log_c - half), math.exp(log_c + half)),
-        spread=math.exp(deviation),
+        constant=_exp(log_c),
+        constant_interval=(_exp(log_c - half), _exp(log_c + half)),
+        spread=_exp(deviation),
         exponent=exponent,
         exponent_interval=interval,
-        r_squared=1.0 - float(np.sum((residuals - log_c) ** 2)) / total if total > 0.0 else math.nan,
+        r_squared=1.0 - float(np.sum((residuals - log_c) ** 2)) / total if total > count * _ROUNDING**2 else math.nan,
         verdict=verdict,
         because=because,
     )
+
+
+def _exp(value: float) -> float:
+    """math.exp that gives infinity instead of an error."""
+    return math.exp(value) if value < _LOG_LARGEST else math.inf if value == value else value
 
 
 def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, Interval]:
@@ -129,11 +137,11 @@ def _prediction(fit: Fit) -> str:
     if fit.layers == 0:
         return f"There is no layer that the law {fit.law} could be fitted to."
     if fit.layers == 1:
-        return f"One layer alone can be fitted, with c = {fit.constant:.3g} in {fit.law}: that tests nothing."
-    low, high = fit.constant_interval
+        return f"One layer alone can be fitted, with c = {_number(fit.constant)} in {fit.law}: that tests nothing."
+    low, high = (_number(end) for end in fit.constant_interval)
     return (
-        f"Fitted to {fit.layers} layers, the law {fit.law} has c = {fit.constant:.3g} (95 % interval {low:.3g} to "
-        f"{high:.3g}; Glorot's initialisation has 2) and misses a typical layer by a factor of {fit.spread:.3g}."
+        f"Fitted to {fit.layers} layers, the law {fit.law} has c = {_number(fit.constant)} (95 % interval {low} to "
+        f"{high}; Glorot's initialisation has 2) and misses a typical layer by a factor of {_number(fit.spread)}."
     )
 
 
@@ -145,6 +153,11 @@ def _verdict(fit: Fit) -> str:
     if fit.verdict == "contradicted":
         return f"That mean squares fall as 1/(n_in+n_out) is contradicted: {slope}, and -1 is outside."
     return f"That mean squares fall as 1/(n_in+n_out) is supported: {slope}, with -1 inside and 0 outside."
+
+
+def _number(value: float) -> str:
+    """Three significant digits, in words where float64 has no number for it."""
+    return f"{value:.3g}" if math.isfinite(value) else "more than 1e308"
 
 
 def _signed(value: float) -> str:

@@ -28,11 +28,20 @@ class Limits:
     metadata_expansion: int = 100
     """How many times its compressed size a compressed description may inflate to."""
 
+    quoted: int = 100
+    """Characters of a text from a file that an error message repeats."""
+
     tensors: int = 2_000_000
     """Tensors of one checkpoint."""
 
     rank: int = 64
     """Dimensions of one tensor: numpy's and torch's own limit."""
+
+    header_rank: int = 10_000
+    """Dimensions in a header beyond which the file is refused; beyond `rank`, only the tensor is unread."""
+
+    elements: int = (1 << 63) - 1
+    """Elements of one tensor: what torch and numpy can count."""
 
     folder_entries: int = 100_000
     """Entries of a folder that is looked through for a checkpoint."""

@@ -197,7 +197,8 @@ def _section_sums(section: Section, workspace: _Workspace) -> _Sums | str:
                 count += block.size
     except CheckpointError as error:
         return error.problem
-    return _merged(_centred(powers, count, largest, zeros), sums) if count else sums
+    # the root of a rounded square, rounded to float32 too, is the element itself
+    return _merged(_centred(powers, count, float(np.sqrt(np.float32(largest))), zeros), sums) if count else sums
 
 
 def _fast_powers(block: Floats, workspace: _Workspace) -> tuple[NDArray[np.float64], float, int] | None:
@@ -226,7 +227,7 @@ def _fast_powers(block: Floats, workspace: _Workspace) -> tuple[NDArray[np.float
     return powers, largest, zeros
 
 
-def _centred(powers: NDArray[np.float64], count: int, largest_square: float, zeros: int) -> _Sums:
+def _centred(powers: NDArray[np.float64], count: int, max_abs: float, zeros: int) -> _Sums:
     """Central power sums from those about 0."""
     s1, s2, s3, s4 = (float(power) for power in powers)
     mean = s1 / count
@@ -234,7 +235,7 @@ def _centred(powers: NDArray[np.float64], count: int, largest_square: float, zer
         count=count,
         nonfinite=0,
         zeros=zeros,
-        max_abs=math.sqrt(largest_square),
+        max_abs=max_abs,
         mean=mean,
         m2=s2 - mean * s1,
         m3=s3 - 3 * mean * s2 + 2 * mean**2 * s1,
@@ -293,7 +294,7 @@ def _merged(a: _Sums, b: _Sums) -> _Sums:
     if a.count == 0 or b.count == 0:
         return replace(a if a.count else b, nonfinite=nonfinite, zeros=zeros, max_abs=max_abs)
     if a.exponent != b.exponent:
-        exponent = max(a.exponent, b.exponent) if max_abs > 0.0 else 0
+        exponent = max((sums.exponent for sums in (a, b) if sums.max_abs > 0.0), default=0)
         a, b = _rescaled(a, exponent), _rescaled(b, exponent)
     count = a.count + b.count
     part_a, part_b = a.count / count, b.count / count

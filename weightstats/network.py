@@ -19,7 +19,6 @@ ROOT_KEYS: tuple[str, ...] = (
     "net_state_dict",
     "student",
     "teacher",  # DINO
-    "encoder_state_dict",
     "weights",
     "params",  # BasicSR, Flax
     "params_ema",  # BasicSR
@@ -33,7 +32,7 @@ ROOT_KEYS: tuple[str, ...] = (
 """Keys under which training code keeps the network, the more telling first."""
 
 NOT_NETWORK = re.compile(
-    r"optim|sched|scaler|(^|_)amp($|_)|rng|random_state|(^|_)(args|config|cfg|hparams|hyper_parameters|opt)$"
+    r"optim|sched|(^|_)(grad_?)?scaler|(^|_)amp($|_)|(^|_)rng|random_state|(^|_)(args|config|cfg|hparams|hyper_parameters|opt)$"
     r"|callbacks|loops|(^|_)(loss|losses|criterion|metrics|best_score|epoch|step|iteration|global_step)$"
 )
 """Keys of what a training run keeps beside the network: torch.save tutorials, Lightning's checkpoint format."""
@@ -116,17 +115,19 @@ def _best_root(tensors: tuple[Tensor, ...]) -> tuple[tuple[str, ...], str]:
     """The keys to go down, and why."""
     root: tuple[str, ...] = ()
     because = "every tensor of the file"
+    by_name = False  # below a key that names the network, another may well be the name of a module
     while True:
         depth = len(root)
         inside = [tensor for tensor in tensors if tensor.path[:depth] == root]
         parts = dict.fromkeys(
             tensor.path[depth] for tensor in inside if len(tensor.path) > depth + 1 and not _is_state(tensor, depth)
         )
-        named = [key for key in ROOT_KEYS if key in parts]
+        named = [key for key in ROOT_KEYS if key in parts] if not by_name else []
         alone = len(parts) == 1 and all(len(t.path) > depth + 1 or _is_state(t, depth) for t in inside)
         if not named and not alone:
             return root, because
         key = named[0] if named else next(iter(parts))
+        by_name = by_name or bool(named)
         because = (
             f"the key {key!r} is where training code keeps the network"
             if named
@@ -163,7 +164,7 @@ def _without_wrappers(names: list[str]) -> tuple[list[str], list[str]]:
         names = [name[len(first) + 1 :] for name in names]
         dropped.append(f"{first}.")
     for part in WRAPPER_PARTS[1:]:
-        inner = re.compile(rf"(^|\.){part}\.")
+        inner = re.compile(rf"(^|\.)(?:{part}\.)+")
         if any(inner.search(name) for name in names):
             names = [inner.sub(r"\1", name) for name in names]
             dropped.append(f"{part}.")
@@ -172,9 +173,15 @@ def _without_wrappers(names: list[str]) -> tuple[list[str], list[str]]:
 
 def _distinct(names: list[str]) -> list[str]:
     """Names made different where two tensors have the same one."""
+    taken = set(names)
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        distinct.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        seen[name] = number = seen.get(name, 0) + 1
+        made = name
+        while number > 1 and made in taken:
+            made = f"{name}#{number}"
+            number += 1
+        taken.add(made)
+        distinct.append(made)
     return distinct

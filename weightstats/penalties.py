@@ -68,19 +68,30 @@ class Split:
 def split_penalties(layers: Sequence[PenalisedLayer], weight_decay: float) -> dict[PenaltyName, Split]:
     """The split of each penalty with lambda = `weight_decay` over the layers."""
     factors = {penalty: [_decay_factor(penalty, layer) for layer in layers] for penalty in PENALTIES}
-    sums = [layer.sum_of_squares for layer in layers]
-    plain_total = math.fsum(value for value in sums if math.isfinite(value))
-    return {penalty: _split(penalty, layers, factors[penalty], plain_total, weight_decay) for penalty in PENALTIES}
+    return {penalty: _split(penalty, layers, factors[penalty], weight_decay) for penalty in PENALTIES}
 
 
 def evenness(shares: Sequence[float]) -> float:
     """exp(entropy) over the number of shares; they need not add up to 1, as long as their sum is positive."""
-    total = math.fsum(shares)
-    if not shares or not total > 0.0:
+    total = _total(shares)
+    if not 0.0 < total < math.inf:
         return math.nan
     parts = [share / total for share in shares]
     entropy = -math.fsum(part * math.log(part) for part in parts if part > 0.0)
     return math.exp(entropy) / len(parts)
+
+
+def _finite(value: float) -> float:
+    """The value, or NaN where float64 could not hold it."""
+    return value if math.isfinite(value) else math.nan
+
+
+def _total(values: Sequence[float]) -> float:
+    """Exact sum, infinite where float64 cannot hold it."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return math.inf
 
 
 def _decay_factor(penalty: PenaltyName, layer: PenalisedLayer) -> float:
@@ -100,15 +111,15 @@ def _split(
     penalty: PenaltyName,
     layers: Sequence[PenalisedLayer],
     factors: Sequence[float],
-    plain_total: float,
     weight_decay: float,
 ) -> Split:
-    raw = [layer.sum_of_squares * factor for layer, factor in zip(layers, factors, strict=True)]
-    usable = [value for value in raw if math.isfinite(value)]
-    total = math.fsum(usable)
-    scale = plain_total / total if total > 0.0 else math.nan
-    shares = [value / total if total > 0.0 and math.isfinite(value) else math.nan for value in raw]
-    largest = max(range(len(raw)), key=lambda i: raw[i] if math.isfinite(raw[i]) else -1.0, default=None)
+    raw = [_finite(layer.sum_of_squares * factor) for layer, factor in zip(layers, factors, strict=True)]
+    usable = [value for value in raw if value == value]
+    total = _total(usable)
+    plain_total = _total([layer.sum_of_squares for layer, value in zip(layers, raw, strict=True) if value == value])
+    scale = plain_total / total if 0.0 < total < math.inf else math.nan
+    shares = [value / total if 0.0 < total < math.inf else math.nan for value in raw]
+    largest = max(range(len(raw)), key=lambda i: raw[i] if raw[i] == raw[i] else -1.0, default=None)
     has_largest = largest is not None and math.isfinite(shares[largest])
     return Split(
         penalty=penalty,

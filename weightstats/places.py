@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weightstats.errors import CheckpointError
+from weightstats.errors import CheckpointError, quoted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -135,12 +135,15 @@ def open_inside(folder: Path, name: str, location: str) -> File:
     """
     parts = name.replace("\\", "/").split("/")
     if not name or "\0" in name or name.startswith("/") or ":" in parts[0] or ".." in parts:
-        raise CheckpointError(location, f"names a file outside its own folder: {name!r}")
-    real = Path(os.path.realpath(folder / name))
+        raise CheckpointError(location, f"names a file outside its own folder: {quoted(name)}")
+    try:
+        real = Path(os.path.realpath(folder / name))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(location, f"names a file that cannot be: {quoted(name)}") from error
     home = Path(os.path.realpath(folder))
     inside = real.is_relative_to(home) or any(real.is_relative_to(blobs) for blobs in _cache_blobs(folder))
     if not inside:
-        raise CheckpointError(location, f"names a file that is a link out of its own folder: {name!r}")
+        raise CheckpointError(location, f"names a file that is a link out of its own folder: {quoted(name)}")
     return open_file(real, location=str(folder / name))
 
 
@@ -149,5 +152,6 @@ def _cache_blobs(folder: Path) -> tuple[Path, ...]:
     absolute = Path(os.path.abspath(folder))
     for parent in absolute.parents:
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
-            return (Path(os.path.realpath(parent.parent / "blobs")),)
+            model, blobs = (Path(os.path.realpath(path)) for path in (parent.parent, parent.parent / "blobs"))
+            return (blobs,) if blobs == model / "blobs" else ()
     return ()

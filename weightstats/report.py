@@ -301,10 +301,15 @@ def _layer_row(
         fitted=left_out is None,
         left_out_because=left_out,
         predicted_mean_square=predicted,
-        ratio=moments.mean_square / predicted,
+        ratio=_ratio(moments.mean_square, predicted),
         penalties=penalties,
         kind_because=layer.because,
     )
+
+
+def _ratio(mean_square: float, predicted: float) -> float:
+    """Their quotient; NaN where float64 cannot hold the prediction."""
+    return mean_square / predicted if 0.0 < predicted < math.inf else math.nan
 
 
 def _other_row(other: Other | Beside, moments: Moments | None) -> OtherRow:
@@ -373,5 +378,5 @@ def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unrea
 
 
 def _tally(items: Sequence[Layer | Other | Beside]) -> Tally:
-    once = [item.tensor for item in items if isinstance(item, Layer) or item.kind != "tied"]
+    once = {item.tensor.view: item.tensor for item in items if isinstance(item, Layer) or item.kind != "tied"}.values()
     return Tally(len(items), sum(tensor.elements for tensor in once), sum(tensor.stored_bytes for tensor in once))

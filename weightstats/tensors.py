@@ -118,9 +118,9 @@ class Tensor:
 
     @property
     def view(self) -> tuple[object, ...]:
-        """Equal for two tensors exactly where both are the same view of the same bytes."""
+        """Equal for two tensors exactly where both show the same stored elements, in whatever shape."""
         storage = (id(self.storage.source), self.storage.start)
-        return (*storage, self.offset, self.shape, self.dimensions, self.dtype.name)
+        return (*storage, self.offset, self.dimensions, self.repeats, self.dtype.name)
 
     def sections(self) -> tuple["Section", ...]:
         """The tensor in pieces that threads can work on side by side, in element order."""
@@ -195,8 +195,10 @@ def make_tensor(
     end = offset + sum((size - 1) * stride for size, stride in pairs) + 1
     if end > held:
         raise TensorError(f"it needs {end:,} elements of a storage that holds {held:,}")
+    if math.prod(shape) > LIMITS.elements:
+        raise TensorError(f"its shape claims more than {LIMITS.elements:,} elements")
     repeats = math.prod(size for size, stride in pairs if stride == 0)
-    dimensions = _joined(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1]))
+    dimensions = _joined(tuple(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1])))
     return Tensor(path, shape, DTYPES[dtype], storage, offset, dimensions, repeats)
 
 
@@ -207,17 +209,30 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides[: len(shape)]))
 
 
-def _joined(pairs: list[tuple[int, int]]) -> Dimensions:
-    """Dimensions that continue each other made one; TensorError where two positions share an element."""
+def _joined(dimensions: Dimensions) -> Dimensions:
+    """Dimensions that continue each other made one; TensorError where two positions may share an element."""
     joined: list[tuple[int, int]] = []
-    for size, stride in reversed(pairs):
+    for size, stride in reversed(dimensions):
         if joined and stride < _span(tuple(joined)):
-            raise TensorError("its strides visit the same element in two places")
+            return _interleaved(dimensions)
         if joined and stride == joined[-1][0] * joined[-1][1]:
             joined[-1] = (size * joined[-1][0], joined[-1][1])
         else:
             joined.append((size, stride))
     return tuple(reversed(joined)) or ((1, 1),)
+
+
+def _interleaved(dimensions: Dimensions) -> Dimensions:
+    """Dimensions whose ranges overlap, if their elements do not; only where all of them fit one block."""
+    count = math.prod(size for size, _ in dimensions)
+    if count > _span(dimensions):
+        raise TensorError("its strides visit the same element in two places")
+    if _span(dimensions) > BLOCK_ELEMENTS:
+        raise TensorError("its strides interleave, and may visit the same element in two places")
+    places = sum(np.ix_(*(np.arange(size) * stride for size, stride in dimensions)), np.zeros((), np.int64))
+    if np.unique(places).size < count:
+        raise TensorError("its strides visit the same element in two places")
+    return dimensions
 
 
 def _span(dimensions: Dimensions) -> int:

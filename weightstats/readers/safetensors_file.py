@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES
-from weightstats.errors import CheckpointError, TensorError
+from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.limits import LIMITS
 from weightstats.order import in_network_order
 from weightstats.places import File
@@ -19,6 +19,9 @@ from weightstats.tensors import Storage, Tensor, make_tensor
 
 FORMAT = "safetensors"
 RECOGNISED_BY = "an 8-byte header length, then a JSON object"
+
+MOST_NESTED = 127
+"""serde_json's limit, which the reference implementation has."""
 
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
 """Bits of the dtypes that the format has and that are not read; their ranges are checked all the same."""
@@ -40,7 +43,7 @@ def read(file: File) -> Checkpoint:
     for name, dtype, shape, begin, end in sorted(entries, key=lambda entry: entry[3:]):
         if begin != end_of_last:
             kind = "overlap" if begin < end_of_last else "leave a gap"
-            _refuse(file, f"the bytes of tensors {kind} before {name!r}")
+            _refuse(file, f"the bytes of tensors {kind} before {quoted(name)}")
         end_of_last = end
         try:
             tensors.append(make_tensor((name,), shape, dtype, Storage(file, start + begin, end - begin)))
@@ -61,9 +64,11 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
         _refuse(file, f"is truncated: its header claims {length:,} bytes, the file has {file.size:,}")
     try:
         text = file.read(8, length).decode("utf-8")
-        header = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_constant, parse_int=_integer)
+        if _depth(header) > MOST_NESTED:
+            raise RecursionError
     except (ValueError, RecursionError) as error:
-        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)[: 4 * LIMITS.quoted]
         raise CheckpointError(file.location, f"its safetensors header is not valid JSON: {detail}") from error
     if not isinstance(header, dict):
         _refuse(file, "its safetensors header is not a JSON object")
@@ -77,13 +82,38 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _without_doubles(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _checked(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are distinct and, as its text values, can be written as UTF-8."""
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if key in mapping:
-            raise ValueError(f"the key {key!r} is there twice")
+            raise ValueError(f"the key {quoted(key)} is there twice")
         mapping[key] = value
+        for text in (key, value):
+            if isinstance(text, str) and not text.isascii():
+                text.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
     return mapping
+
+
+def _integer(text: str) -> int | float:
+    """An integer; for `-0` and what is negative a float, which is no size."""
+    if len(text) > 20:
+        raise ValueError(f"{quoted(text)} is beyond 64 bits")
+    return float(text) if text.startswith("-") else int(text)
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested in a JSON value."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list) and inner
+        ]
+    return depth
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -93,16 +123,22 @@ def _no_constant(text: str) -> NoReturn:
 def _entry(file: File, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """(dtype, shape, begin, end) of a tensor, checked against each other as far as the dtype is known."""
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        _refuse(file, f"the entry of {name!r} lacks dtype, shape or data_offsets")
+        _refuse(file, f"the entry of {quoted(name)} lacks dtype, shape or data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        _refuse(file, f"the entry of {name!r} is malformed")
+        _refuse(file, f"the entry of {quoted(name)} is malformed")
     begin, end = offsets
+    if len(shape) > LIMITS.header_rank:
+        _refuse(file, f"{quoted(name)} has {len(shape):,} dimensions")
     if end < begin:
-        _refuse(file, f"the data_offsets of {name!r} run backwards")
+        _refuse(file, f"the data_offsets of {quoted(name)} run backwards")
     bits = BITS.get(dtype, _bits(dtype))
     if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
-        _refuse(file, f"{name!r} has {end - begin:,} bytes, which is not what {dtype} {shape} needs")
+        _refuse(
+            file, f"{quoted(name)} has {end - begin:,} bytes, which is not what {quoted(dtype)} {quoted(shape)} needs"
+        )
+    if math.prod(size for size in shape if size) >= 1 << 64:
+        _refuse(file, f"the shape of {quoted(name)} counts beyond 64 bits")
     return dtype, tuple(shape), begin, end
 
 
