@@ -22,6 +22,9 @@ class Limits:
     pickle_integer_bytes: int = 256
     """The longest integer in a pickle; sizes and offsets need 8 bytes."""
 
+    depth: int = 1_000
+    """How deeply objects in a pickle may be nested before they are left alone."""
+
     zip_entries: int = 1_000_000
     """Entries of a zip archive; one storage is one entry."""
 

@@ -62,7 +62,7 @@ class File:
 
     def stream(self, end: int | None = None) -> io.BufferedReader:
         """The file from its start as a seekable binary stream, up to `end` bytes."""
-        return io.BufferedReader(_Stream(self, self.size if end is None else min(end, self.size)))
+        return _Buffered(_Stream(self, self.size if end is None else min(end, self.size)))
 
     def reader(self) -> "File":
         """Itself: any number of threads may read a file side by side."""
@@ -81,6 +81,17 @@ class File:
             data = os.read(self.descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class _Buffered(io.BufferedReader):
+    """A buffered stream that asks for no more memory than there are bytes left, however many are asked of it."""
+
+    raw: "_Stream"
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes; all that are left where it is negative."""
+        left = max(0, self.raw.end - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class _Stream(io.RawIOBase):

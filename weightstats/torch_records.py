@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from weightstats.errors import TensorError
+from weightstats.limits import LIMITS
 from weightstats.pickle_records import Global, Instance, Mapping, Persistent, Record, Sequence
 from weightstats.tensors import Storage, Tensor, make_tensor
 
@@ -66,7 +67,10 @@ WRAPPERS = {
 
 MAPPING_CLASSES = {"collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"}
 
-PLAIN_CLASSES = MAPPING_CLASSES | {
+_PLAIN_BUILTINS = ("set", "frozenset", "list", "tuple", "int", "float", "str", "bool", "bytes", "complex", "object")
+
+PLAIN_CLASSES = MAPPING_CLASSES | {f"{m}.{name}" for m in ("builtins", "__builtin__") for name in _PLAIN_BUILTINS}
+PLAIN_CLASSES |= {
     "torch.Size",
     "torch.device",
     "builtins.set",
@@ -74,6 +78,9 @@ PLAIN_CLASSES = MAPPING_CLASSES | {
     "builtins.list",
 }
 """Containers and descriptors that hide nothing: not worth listing as objects that were not loaded."""
+
+MODULE_ALIASES = ("_flat_weights", "_flat_weights_names", "_all_weights")
+"""Attributes of torch.nn.RNNBase that hold its parameters once more."""
 
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 """Attributes of a torch.nn.Module that hold its tensors and submodules: their names are not part of a state dict's
@@ -91,8 +98,8 @@ class SavedStorage:
     elements: int
     """Of `dtype`; bytes where that is None."""
 
-    part_of: tuple[str, int] | None = None
-    """The storage that it is a view of, and the first element there (old legacy files only)."""
+    part: tuple[int, int] | None = None
+    """First element and number of elements, where only a part of it is meant (old legacy files)."""
 
 
 OpenStorage: TypeAlias = Callable[[SavedStorage], Storage]
@@ -122,45 +129,83 @@ def saved_storage(record: Record) -> SavedStorage:
         raise TensorError("its storage has no usable key or size")
     if kind.name not in STORAGE_DTYPES and kind.name != "UntypedStorage":
         raise TensorError(f"its storage type {kind.name} is not one that can be read")
-    part_of = None
-    if len(identity) == 6 and identity[5] is not None:
-        part_of = _storage_view(identity[5])
-        key, part_of = part_of[0], (key, part_of[1])
-    return SavedStorage(key, STORAGE_DTYPES.get(kind.name), elements, part_of)
+    part = _part(identity[5]) if len(identity) == 6 and identity[5] is not None else None
+    return SavedStorage(key, STORAGE_DTYPES.get(kind.name), elements, part)
 
 
-def _storage_view(view: Record) -> tuple[str, int]:
-    """(key, offset) of the view of a storage, out of a legacy file's (key, offset, size)."""
-    if isinstance(view, tuple) and len(view) == 3 and isinstance(view[0], str) and _is_int(view[1]):
-        return view[0], view[1]
+def _part(view: Record) -> tuple[int, int]:
+    """(first element, elements) out of a legacy file's (key of the view, offset, size)."""
+    if isinstance(view, tuple) and len(view) == 3 and all(_is_int(size) and size >= 0 for size in view[1:]):
+        return view[1], view[2]
     raise TensorError("its storage is a malformed view")
 
 
-def find_tensors(root: Record, open_storage: OpenStorage) -> Found:
-    """Every tensor that can be reached from `root`, in the order in which the file holds them.
+def described_storages(persistents: tuple[Persistent, ...]) -> tuple[dict[str, SavedStorage], set[str]]:
+    """What a pickle says of each storage, by key, and the keys of those that it describes in two ways."""
+    described: dict[str, SavedStorage] = {}
+    contradicted: set[str] = set()
+    for persistent in persistents:
+        try:
+            saved = saved_storage(persistent)
+        except TensorError:
+            continue
+        first = described.setdefault(saved.key, saved)
+        if (first.dtype, first.elements) != (saved.dtype, saved.elements):
+            contradicted.add(saved.key)
+    return described, contradicted
+
+
+def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...] = ()) -> Found:
+    """Every tensor that can be reached from `root`, in the order in which the file holds them, with `under` on top.
 
     `open_storage` gives the bytes of a storage, or raises TensorError. Each container is entered once, so that cycles
     and shared parts cost nothing; a tensor that is reached on two paths is found twice.
     """
     found = Found()
     entered: set[int] = set()
-    waiting: list[tuple[_Place, Record]] = [(_Place(()), root)]
+    paths: set[tuple[str, ...]] = set()
+    too_deep = 0
+    waiting: list[tuple[_Place, Record]] = [(_Place(under), root)]
     while waiting:
         place, record = waiting.pop()
+        path = _distinct(place.path, paths)
         try:
-            tensor = _tensor_of(place.path, record, open_storage)
+            tensor = _tensor_of(path, record, open_storage)
         except TensorError as error:
-            found.unread.append((place.path, str(error)))
+            paths.add(path)
+            found.unread.append((path, str(error)))
             continue
         if tensor is not None:
+            paths.add(path)
             found.tensors.append(tensor)
+            waiting.extend((place.at("<attributes>"), attached) for attached in _attached(record))
+            continue
+        if place.depth > LIMITS.depth:
+            too_deep += 1
             continue
         if not isinstance(record, tuple | Sequence | Mapping | Instance) or id(record) in entered:
             continue
         entered.add(id(record))
         children = list(_children(record, place, found.warnings))
         waiting.extend(reversed(children))
+    if too_deep:
+        found.warnings.append(f"objects nested more than {LIMITS.depth:,} deep were not looked into")
     return found
+
+
+def _distinct(path: tuple[str, ...], taken: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """The path, with a number where another tensor has it."""
+    made, number = path, 1
+    while made in taken:
+        number += 1
+        made = (*path[:-1], f"{path[-1] if path else ''}#{number}")
+    return made
+
+
+def _attached(record: Instance) -> list[Record]:
+    """What a tensor's record holds beside the tensor: its attributes, which may be tensors as well."""
+    arguments = record.arguments if isinstance(record.arguments, tuple) else ()
+    return [*record.states, *arguments[3:]] if record.class_name in WRAPPERS | FROM_TYPE else list(record.states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +216,19 @@ class _Place:
     module_at: int | None = None
     """How many keys lead to the outermost module, if the record is in one."""
 
+    depth: int = 0
+
     def at(self, key: str) -> "_Place":
         if self.module_at is not None and len(self.path) > self.module_at:
-            return _Place((*self.path[:-1], f"{self.path[-1]}.{key}"), self.module_at)
-        return _Place((*self.path, key), self.module_at)
+            return _Place((*self.path[:-1], f"{self.path[-1]}.{key}"), self.module_at, self.depth + 1)
+        return _Place((*self.path, key), self.module_at, self.depth + 1)
 
     def in_module(self) -> "_Place":
-        return self if self.module_at is not None else _Place(self.path, len(self.path))
+        return self if self.module_at is not None else _Place(self.path, len(self.path), self.depth)
+
+    def below(self) -> "_Place":
+        """The same place, for what lies deeper without a key of its own."""
+        return _Place(self.path, self.module_at, self.depth + 1)
 
 
 def unknown_classes(found_globals: tuple[Global, ...]) -> tuple[str, ...]:
@@ -203,7 +254,7 @@ def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tu
         if record.class_name in MAPPING_CLASSES and isinstance(record.arguments, tuple):
             yield from _entries(Mapping([pair for part in record.arguments for pair in _pairs(part)]), place, warnings)
         elif isinstance(record.arguments, tuple):
-            yield from ((place, argument) for argument in record.arguments)
+            yield from ((place.below(), argument) for argument in record.arguments)
 
 
 def _pairs(record: Record) -> list[tuple[Record, Record]]:
@@ -217,25 +268,31 @@ def _state_children(state: Record, place: _Place, warnings: list[str]) -> Iterat
     """The attributes of an object; those of a torch module by the names that its state dict gives them."""
     for part in state if isinstance(state, tuple) else (state,):
         if not isinstance(part, Mapping):
-            yield place, part
+            yield place.below(), part
             continue
         is_module = all(any(key == name for key, _ in part.pairs) for name in MODULE_PARTS)
         inside = place.in_module() if is_module else place
         for child_place, child in _entries(part, inside, warnings):
-            is_part = is_module and child_place.path[-1].rpartition(".")[2] in MODULE_PARTS
-            yield (inside if is_part else child_place), child
+            attribute = child_place.path[-1].rpartition(".")[2]
+            if is_module and attribute in MODULE_ALIASES:
+                continue
+            yield (inside.below() if is_module and attribute in MODULE_PARTS else child_place), child
 
 
 def _entries(mapping: Mapping, place: _Place, warnings: list[str]) -> Iterator[tuple[_Place, Record]]:
-    """Values under their keys; of equal text keys the last counts, as it does for Python."""
-    last = {key: index for index, (key, _) in enumerate(mapping.pairs) if isinstance(key, str)}
-    for index, (key, value) in enumerate(mapping.pairs):
-        if isinstance(key, str) and last[key] != index:
-            written = ".".join((*place.path, key))
+    """Values under their keys; of equal keys the last counts, as it does for Python."""
+    names = [key if isinstance(key, str) else str(key) if _is_int(key) else None for key, _ in mapping.pairs]
+    marked = [(name, isinstance(key, str)) for name, (key, _) in zip(names, mapping.pairs, strict=True)]
+    last = {mark: index for index, mark in enumerate(marked)}
+    for index, (name, (key, value)) in enumerate(zip(names, mapping.pairs, strict=True)):
+        if name is None:
+            yield place.at(f"<key {index} itself>"), key
+            yield place.at(f"<key {index}>"), value
+        elif last[marked[index]] == index:
+            yield place.at(name), value
+        else:
+            written = ".".join((*place.path, name))
             warnings.append(f"the key {written} is written more than once; the last one counts")
-            continue
-        name = key if isinstance(key, str) else str(key) if _is_int(key) else f"<key {index}>"
-        yield place.at(name), value
 
 
 def _tensor_of(path: tuple[str, ...], record: Record, open_storage: OpenStorage) -> Tensor | None:
@@ -262,6 +319,9 @@ def _rebuild_tensor(path: tuple[str, ...], record: Instance, open_storage: OpenS
     saved = saved_storage(storage)
     if saved.dtype is None:
         raise TensorError("its storage has no dtype")
+    metadata = record.arguments[6] if len(record.arguments) > 6 else None
+    if isinstance(metadata, Mapping) and any(key == "neg" and value is True for key, value in metadata.pairs):
+        raise TensorError("it is a view that changes the sign of what is stored (torch's negative bit)")
     return _make(path, saved, saved.dtype, (offset, shape, strides), open_storage)
 
 

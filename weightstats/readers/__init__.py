@@ -1,10 +1,12 @@
 """Bytes to tensors, one module a format. The content decides which, never the name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError
+from weightstats.order import in_network_order
 from weightstats.places import File, open_file
 from weightstats.readers import safetensors_file, shards, torch_legacy, torch_zip
 
@@ -67,7 +69,10 @@ def open_checkpoint(location: str) -> Checkpoint:
         raise CheckpointError(location, "is empty (0 bytes): the download or the save did not finish")
     if shards.is_index(file):
         return shards.read(file, shards.named_by(file, path.parent), location, read_file)
-    return read_file(file)
+    checkpoint = read_file(file)
+    if checkpoint.format != safetensors_file.FORMAT:
+        return checkpoint
+    return replace(checkpoint, tensors=in_network_order([checkpoint.tensors]))
 
 
 def read_file(file: File) -> Checkpoint:

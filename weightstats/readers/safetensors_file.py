@@ -13,7 +13,6 @@ from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.limits import LIMITS
-from weightstats.order import in_network_order
 from weightstats.places import File
 from weightstats.tensors import Storage, Tensor, make_tensor
 
@@ -52,7 +51,7 @@ def read(file: File) -> Checkpoint:
     if end_of_last != data_size:
         problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
         _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
-    return Checkpoint(file.location, FORMAT, file.size, in_network_order(tensors), tuple(unread))
+    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread))
 
 
 def _header(file: File) -> tuple[dict[str, Any], int]:

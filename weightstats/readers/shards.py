@@ -15,6 +15,7 @@ from weightstats.errors import CheckpointError
 from weightstats.limits import LIMITS
 from weightstats.order import in_network_order, natural_key
 from weightstats.places import File, open_file, open_inside
+from weightstats.readers import safetensors_file
 from weightstats.tensors import Tensor
 
 FORMAT = "shards"
@@ -54,8 +55,10 @@ class Shards:
 
 def is_index(file: File) -> bool:
     """Whether the file starts like a JSON object and names itself an index or holds a weight map."""
-    head = file.read(0, min(file.size, 4096)).lstrip()
-    return head.startswith(b"{") and (b'"weight_map"' in head or file.location.endswith(".index.json"))
+    head = file.read(0, min(file.size, 4096))
+    if int.from_bytes(head[:8], "little") < file.size:
+        return False  # the brace is part of the length of a safetensors header: as text, eight bytes are far more
+    return head.lstrip().startswith(b"{") and (b'"weight_map"' in head or file.location.endswith(".index.json"))
 
 
 def in_folder(folder: Path, location: str) -> tuple[File | None, Shards]:
@@ -124,18 +127,22 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read(index: File | None, shards: Shards, location: str, read_file: Callable[[File], Checkpoint]) -> Checkpoint:
     """The shards put together. A shard that is missing or damaged costs its own tensors only, each named as unread."""
     parts: list[Checkpoint] = []
+    places: dict[str, str] = {}
     unread: list[Unread] = []
     problems: list[str] = []
     for name in shards.names:
         try:
             parts.append(read_file(open_inside(shards.folder, name, location)))
+            places |= {tensor.name: name for tensor in parts[-1].tensors}
         except CheckpointError as error:
             missing = [tensor for tensor, file in shards.weight_map.items() if file == name]
             problems.append(f"{name}: {error.problem}")
             unread.extend(Unread(tensor, f"its shard {name}: {error.problem}") for tensor in missing)
     if not parts:
         raise CheckpointError(location, f"none of its files can be read; the first, {problems[0]}")
-    tensors, doubles = _without_repeats(parts)
+    kept, doubles = _without_repeats(parts)
+    sorts = all(part.format == safetensors_file.FORMAT for part in parts) and any(len(part) > 1 for part in kept)
+    tensors = in_network_order(kept) if sorts else tuple(tensor for part in kept for tensor in part)
     unread += doubles
     known = {tensor.name for tensor in tensors} | {tensor.name for part in parts for tensor in part.unread}
     listed = {entry.name for entry in unread}
@@ -148,12 +155,15 @@ def read(index: File | None, shards: Shards, location: str, read_file: Callable[
     extra = [tensor.name for tensor in tensors if shards.weight_map and tensor.name not in shards.weight_map]
     if extra:
         warnings.append(f"{len(extra)} tensors are in the shards but not in the index, {extra[0]} among them")
+    moved = [name for name, file in shards.weight_map.items() if places.get(name, file) != file]
+    if moved:
+        warnings.append(f"{len(moved)} tensors are in another shard than the index says, {moved[0]} among them")
     formats = " and ".join(dict.fromkeys(part.format for part in parts))
     return Checkpoint(
         location=location,
         format=formats if len(shards.names) == 1 else f"{formats}, {len(shards.names)} shards",
         bytes=sum(part.bytes for part in parts) + (index.size if index else 0),
-        tensors=in_network_order(tensors) if len(parts) > 1 else tuple(tensors),
+        tensors=tensors,
         unread=(*(entry for part in parts for entry in part.unread), *unread),
         objects_not_loaded=tuple(dict.fromkeys(name for part in parts for name in part.objects_not_loaded)),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -161,15 +171,15 @@ def read(index: File | None, shards: Shards, location: str, read_file: Callable[
     )
 
 
-def _without_repeats(parts: list[Checkpoint]) -> tuple[list[Tensor], list[Unread]]:
-    """The tensors, less those that two shards hold: which one counts cannot be known."""
+def _without_repeats(parts: list[Checkpoint]) -> tuple[list[list[Tensor]], list[Unread]]:
+    """The tensors of each shard, less those that two shards hold: which one counts cannot be known."""
     holders: dict[str, int] = {}
     for part in parts:
         for tensor in part.tensors:
             holders[tensor.name] = holders.get(tensor.name, 0) + 1
-    if all(count == 1 for count in holders.values()) or len(parts) == 1:
-        return [tensor for part in parts for tensor in part.tensors], []
-    kept = [tensor for part in parts for tensor in part.tensors if holders[tensor.name] == 1]
+    if len(parts) == 1:
+        return [list(parts[0].tensors)], []
+    kept = [[tensor for tensor in part.tensors if holders[tensor.name] == 1] for part in parts]
     doubles = [Unread(name, f"{count} shards hold it") for name, count in holders.items() if count > 1]
     return kept, doubles
 

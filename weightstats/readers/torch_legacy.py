@@ -14,7 +14,7 @@ from weightstats.limits import LIMITS
 from weightstats.pickle_records import Persistent, Pickle, PickleError, Sequence, read_pickle
 from weightstats.places import File
 from weightstats.tensors import Storage
-from weightstats.torch_records import SavedStorage, find_tensors, saved_storage, unknown_classes
+from weightstats.torch_records import SavedStorage, described_storages, find_tensors, unknown_classes
 
 FORMAT = "torch legacy"
 RECOGNISED_BY = "the pickle of torch's magic number"
@@ -24,8 +24,8 @@ PROTOCOL_VERSION = 1001
 
 
 def recognises(head: bytes, file: File) -> bool:
-    """A pickle whose only object is the magic number."""
-    return MAGIC_NUMBER.to_bytes(10, "little") in head[:16] and head[:1] == b"\x80"
+    """A pickle, of any protocol, whose only object is the magic number."""
+    return MAGIC_NUMBER.to_bytes(10, "little") in head[:32] or head.startswith(b"L%d" % MAGIC_NUMBER)
 
 
 def read(file: File) -> Checkpoint:
@@ -62,15 +62,7 @@ class _Storages:
     def __init__(self, file: File, keys: list[str], start: int, persistents: tuple[Persistent, ...]) -> None:
         self.file = file
         self.damage: str | None = None
-        self.contradicted: set[str] = set()
-        described: dict[str, SavedStorage] = {}
-        for persistent in persistents:
-            try:
-                saved = saved_storage(persistent)
-            except TensorError:
-                continue
-            if described.setdefault(saved.key, saved).dtype != saved.dtype:
-                self.contradicted.add(saved.key)
+        described, self.contradicted = described_storages(persistents)
         self.places = dict(self._laid_out(keys, start, described))
         """Offset and bytes of each storage that lies whole in the file."""
 
@@ -98,15 +90,15 @@ class _Storages:
 
     def open(self, saved: SavedStorage) -> Storage:
         if saved.key in self.contradicted:
-            raise TensorError(f"its storage {saved.key} is described in two ways: which one holds is not to be known")
+            raise TensorError(f"its storage {saved.key} is described in two ways, of which one must be wrong")
         if saved.key not in self.places:
             raise TensorError("the file ends or goes wrong before its storage")
         start, size = self.places[saved.key]
-        skipped = saved.part_of[1] * _width(saved) if saved.part_of else 0
-        needed = saved.elements * _width(saved)
-        if skipped < 0 or skipped + needed > size:
+        skipped, elements = saved.part or (0, saved.elements)
+        needed = (skipped + elements) * _width(saved)
+        if needed > size:
             raise TensorError(f"its storage claims {needed:,} bytes, the file has {size:,}")
-        return Storage(self.file, start + skipped, needed)
+        return Storage(self.file, start + skipped * _width(saved), elements * _width(saved))
 
 
 def _width(saved: SavedStorage) -> int:

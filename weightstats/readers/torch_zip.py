@@ -7,21 +7,23 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES, ByteOrder
 from weightstats.errors import CheckpointError, TensorError
 from weightstats.limits import LIMITS
-from weightstats.pickle_records import PickleError, read_pickle
+from weightstats.pickle_records import Pickle, PickleError, read_pickle
 from weightstats.places import File
 from weightstats.tensors import Storage
-from weightstats.torch_records import SavedStorage, find_tensors, unknown_classes
+from weightstats.torch_records import OpenStorage, SavedStorage, described_storages, find_tensors, unknown_classes
 
 FORMAT = "torch zip"
 RECOGNISED_BY = "a zip archive with one data.pkl"
 
 _LOCAL_HEADER = b"PK\x03\x04"
+_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _PICKLE = re.compile(r"(?:[^/]+/)?data\.pkl")
 
@@ -34,32 +36,19 @@ def recognises(head: bytes, file: File) -> bool:
 def read(file: File) -> Checkpoint:
     """The tensors that the archive's pickle leads to. CheckpointError where the archive or the pickle is damaged."""
     archive = _Archive(file)
-    try:
-        pickle = read_pickle(io.BytesIO(archive.bytes(archive.pickle_name, LIMITS.pickle_bytes)))
-    except PickleError as error:
-        raise CheckpointError(file.location, f"its pickle {archive.pickle_name} {error}") from error
-    order = archive.byte_order()
-    storages: dict[str, tuple[str | None, int, Storage]] = {}
-
-    def open_storage(saved: SavedStorage) -> Storage:
-        known = storages.get(saved.key)
-        if known is None:
-            storage = archive.storage(saved, order)
-            storages[saved.key] = (saved.dtype, saved.elements, storage)
-            return storage
-        if known[:2] != (saved.dtype, saved.elements):
-            raise TensorError(f"its storage {saved.key} is described in two ways: which one holds is not to be known")
-        return known[2]
-
-    found = find_tensors(pickle.root, open_storage)
+    pickles = [archive.pickle(name) for name in (archive.pickle_name, *archive.constants)]
+    parts = [
+        find_tensors(pickle.root, archive.opener(folder, pickle), under)
+        for pickle, folder, under in zip(pickles, ("data", "constants"), ((), ("constants",)), strict=False)
+    ]
     return Checkpoint(
         location=file.location,
-        format="TorchScript" if archive.is_torchscript else FORMAT,
+        format="TorchScript" if archive.constants else FORMAT,
         bytes=file.size,
-        tensors=tuple(found.tensors),
-        unread=tuple(Unread(".".join(path), reason) for path, reason in found.unread),
-        objects_not_loaded=unknown_classes(pickle.globals),
-        warnings=tuple(found.warnings),
+        tensors=tuple(tensor for part in parts for tensor in part.tensors),
+        unread=tuple(Unread(".".join(path), reason) for part in parts for path, reason in part.unread),
+        objects_not_loaded=unknown_classes(tuple(name for pickle in pickles for name in pickle.globals)),
+        warnings=tuple(warning for part in parts for warning in part.warnings),
     )
 
 
@@ -82,6 +71,7 @@ class _Archive:
             if info.orig_filename in self.entries:
                 raise CheckpointError(file.location, f"has two zip entries named {info.orig_filename!r}")
             self.entries[info.orig_filename] = info
+        self.overlapping = frozenset(_overlapping(infos))
         pickles = [name for name in self.entries if _PICKLE.fullmatch(name)]
         if len(pickles) != 1:
             problem = (
@@ -93,11 +83,35 @@ class _Archive:
         self.pickle_name = pickles[0]
         self.root = self.pickle_name.removesuffix("data.pkl")
 
-    @property
-    def is_torchscript(self) -> bool:
-        return f"{self.root}constants.pkl" in self.entries
+        self.order = self._byte_order()
 
-    def byte_order(self) -> ByteOrder:
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The pickle of constants that a TorchScript archive has."""
+        name = f"{self.root}constants.pkl"
+        return (name,) if name in self.entries else ()
+
+    def pickle(self, name: str) -> Pickle:
+        try:
+            return read_pickle(io.BytesIO(self.bytes(name, LIMITS.pickle_bytes)))
+        except PickleError as error:
+            raise CheckpointError(self.file.location, f"its pickle {name} {error}") from error
+
+    def opener(self, folder: str, pickle: Pickle) -> OpenStorage:
+        """What finds the storages that a pickle names, in a folder of the archive."""
+        _, contradicted = described_storages(pickle.persistents)
+        known: dict[str, Storage] = {}
+
+        def open_storage(saved: SavedStorage) -> Storage:
+            if saved.key in contradicted:
+                raise TensorError(f"its storage {saved.key} is described in two ways, of which one must be wrong")
+            if saved.key not in known:
+                known[saved.key] = self._storage(f"{self.root}{folder}/{saved.key}", saved)
+            return known[saved.key]
+
+        return open_storage
+
+    def _byte_order(self) -> ByteOrder:
         name = f"{self.root}byteorder"
         text = self.bytes(name, 16) if name in self.entries else b"little"
         if text not in (b"little", b"big"):
@@ -115,16 +129,15 @@ class _Archive:
             storage.source.reader().read_into(storage.start, memoryview(data))
         except TensorError as error:
             raise CheckpointError(self.file.location, f"its entry {name}: {error}") from error
-        if zlib.crc32(data) != info.CRC:
+        if info.CRC and zlib.crc32(data) != info.CRC:  # torch.serialization.set_crc32_options(False) leaves it 0
             raise CheckpointError(self.file.location, f"its entry {name} is damaged: the checksum differs")
         return bytes(data)
 
-    def storage(self, saved: SavedStorage, order: ByteOrder) -> Storage:
+    def _storage(self, name: str, saved: SavedStorage) -> Storage:
         """The bytes of a storage; TensorError where the archive does not have all of them."""
-        name = f"{self.root}data/{saved.key}"
         if name not in self.entries:
             raise TensorError(f"its storage {saved.key} is not in the archive")
-        stored = self._stored(self.entries[name], order)
+        stored = self._stored(self.entries[name], self.order)
         needed = saved.elements * (DTYPES[saved.dtype].width if saved.dtype else 1)
         if stored.size < needed:
             raise TensorError(f"its storage {saved.key} claims {needed:,} bytes, the archive has {stored.size:,}")
@@ -132,10 +145,10 @@ class _Archive:
 
     def _stored(self, info: zipfile.ZipInfo, order: ByteOrder) -> Storage:
         """Where an entry's bytes are, once its local header agrees with the directory."""
-        header = self.file.read(info.header_offset, 30)
+        header = self.file.read(info.header_offset, _HEADER_BYTES)
         name_length = int.from_bytes(header[26:28], "little")
         extra_length = int.from_bytes(header[28:30], "little")
-        name = self.file.read(info.header_offset + 30, name_length)
+        name = self.file.read(info.header_offset + _HEADER_BYTES, name_length)
         method = int.from_bytes(header[8:10], "little")
         encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
         if not header.startswith(_LOCAL_HEADER) or name.decode(encoding, "replace") != info.orig_filename:
@@ -144,9 +157,11 @@ class _Archive:
             raise TensorError("it is encrypted")
         if method != info.compress_type:
             raise TensorError("the archive's directory and the entry name different compressions")
-        start = info.header_offset + 30 + name_length + extra_length
+        start = info.header_offset + _HEADER_BYTES + name_length + extra_length
         if start + info.compress_size > self.file.size:
             raise TensorError("the archive is truncated before its end")
+        if info.orig_filename in self.overlapping:
+            raise TensorError("it shares bytes with another entry of the archive")
         if method == zipfile.ZIP_STORED:
             if info.file_size != info.compress_size:
                 raise TensorError("the archive gives it two sizes")
@@ -155,6 +170,17 @@ class _Archive:
             source = _Deflated(self.file, start, info.compress_size, info.file_size)
             return Storage(source, 0, info.file_size, order)
         raise TensorError(f"it is compressed by a method (number {method}) that torch does not use")
+
+
+def _overlapping(infos: list[zipfile.ZipInfo]) -> Iterator[str]:
+    """Names of entries that claim bytes which another one claims too."""
+    reach, last = 0, ""
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < reach:
+            yield from (last, info.orig_filename)
+        end = info.header_offset + _HEADER_BYTES + len(info.orig_filename) + info.compress_size
+        if end > reach:
+            reach, last = end, info.orig_filename
 
 
 _INFLATE_STEP = 1 << 18
