@@ -22,7 +22,8 @@ _LOG_LARGEST = 709.0
 """Natural logarithm of about the largest float64."""
 
 _ROUNDING = 1e-6
-"""What an exponent may miss -1 or 0 by: weights on a law, but for the rounding of float32, miss it by less."""
+"""What an exponent may miss -1 or 0 by where fan sums span a factor of e: weights on a law, but for the rounding of
+float32, miss it by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def fit_law(fan_sums: Sequence[int], mean_squares: Sequence[float]) -> Fit:
     half = _t(count - 1) * deviation / math.sqrt(count) if count > 1 else math.nan
     exponent, interval = _slope(log_s, log_m)
     total = float(np.sum((log_m - np.mean(log_m)) ** 2)) if count > 1 else 0.0
-    verdict, because = _judged(count, distinct, interval)
+    reach = float(np.ptp(log_s)) if count else 0.0
+    verdict, because = _judged(count, distinct, interval, _ROUNDING / min(1.0, reach) if reach > 0.0 else _ROUNDING)
     return Fit(
         law=LAW,
         layers=count,
@@ -111,15 +113,15 @@ def _t(degrees: int) -> float:
     return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 
 
-def _judged(count: int, distinct: int, interval: Interval) -> tuple[Verdict, str]:
-    """The verdict on the law, and the sentence that says what it rests on."""
+def _judged(count: int, distinct: int, interval: Interval, slack: float = _ROUNDING) -> tuple[Verdict, str]:
+    """The verdict on the law, and what it rests on; `slack` is what the rounding of weights may do to a slope."""
     if distinct < FEWEST_FAN_SUMS or math.isnan(interval[0]):
         sums = f"{distinct} distinct value{'' if distinct == 1 else 's'} of n_in+n_out"
         found = f"{count} layer{'' if count == 1 else 's'} with {sums}"
         return "undetermined", f"{found} cannot tell one power law from another"
     low, high = interval
-    has_law = low - _ROUNDING <= -1.0 <= high + _ROUNDING
-    has_constant = low - _ROUNDING <= 0.0 <= high + _ROUNDING
+    has_law = low - slack <= -1.0 <= high + slack
+    has_constant = low - slack <= 0.0 <= high + slack
     shown = f"the 95 % interval of the free exponent, {_signed(low)} to {_signed(high)},"
     if not has_law:
         return "contradicted", f"{shown} does not hold -1"
@@ -161,6 +163,9 @@ def _number(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    """Two decimals with a sign, and no sign where they are zero."""
-    text = f"{value:+.2f}"
-    return text[1:] if text in ("-0.00", "+0.00") else text
+    """Two decimals with a sign, more where two would show -1 or 0 and it is not, and no sign where it is 0."""
+    for decimals in range(2, 7):
+        text = f"{value:+.{decimals}f}"
+        if float(text) not in (-1.0, 0.0) or abs(value - float(text)) <= _ROUNDING:
+            break
+    return text[1:] if float(text) == 0.0 else text

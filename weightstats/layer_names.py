@@ -51,7 +51,7 @@ PARAMETERS: tuple[tuple[str, str], ...] = (
 BIAS = re.compile(r"(^|[._])(\w*_)?bias(es)?(_\w+)?$|(^|\.)b\d*$")
 
 NORM_MODULE = re.compile(
-    r"norm(s|ali[sz]ation)?\d*(_\w+)?$|(^|[._])(bn|ln|gn)\d*(_\w+)?$|_(ln|bn|gn)\d*$|\w(BN|LN|GN)\d*$", re.IGNORECASE
+    r"(?i:norm(s|ali[sz]ation)?\d*(_\w+)?$|(^|[._])(bn|ln|gn)\d*(_\w+)?$|_(ln|bn|gn)\d*$)|\w(BN|LN|GN)\d*$"
 )
 """Names of normalisation modules: the last part of the name before `weight`."""
 

@@ -11,7 +11,9 @@ from typing import Literal, TypeAlias
 
 from weightstats.layer_names import (
     ACTIVATION_MODULE,
+    BIAS,
     BUFFERS,
+    CAUSAL_MASK,
     CONVOLUTION_LEAF,
     DEPTHWISE,
     DIRECTION,
@@ -59,6 +61,9 @@ class Other:
     tensor: Tensor
     reason: str
 
+
+MOST_MULTIPLIER = 2
+"""Outputs for each input channel of a depthwise convolution that are believed without a graph to show them."""
 
 EMBEDDING_LEFT_OUT = "an embedding: a vocabulary is not a fan-in"
 LOW_RANK_LEFT_OUT = "one factor of a low-rank adapter: only the product is a weight"
@@ -141,11 +146,13 @@ def _by_table(named: Named) -> Other | None:
     for pattern, what in BUFFERS:
         if re.search(pattern, name):
             return Other(name, "buffer", tensor, f"{what} by its name, not trained")
-    if re.search(r"(^|[._])(\w*_)?bias(es)?(_\w+)?$|(^|[._])b\d*$", name):
-        return Other(name, "bias", tensor, "added to a layer's output")
+    if CAUSAL_MASK.search(name) and len(tensor.shape) >= 2:
+        return Other(name, "buffer", tensor, "a mask by its name and dimensions, not trained")
     for pattern, what in PARAMETERS:
         if re.search(pattern, name):
             return Other(name, "parameter", tensor, f"{what}, by its name")
+    if BIAS.search(name):
+        return Other(name, "bias", tensor, "added to a layer's output")
     return None
 
 
@@ -223,7 +230,7 @@ def _convolution(named: Named, channels: int | None) -> Layer:
     if TRANSPOSED.search(name):
         return Layer(name, f"conv_transpose{kind[4:]}", tensor, n_out * field, n_in * field, "name", "its name")
     if n_in == 1 and n_out > 1:
-        follows = channels is not None and channels > 1 and n_out % channels == 0
+        follows = channels is not None and channels > 1 and n_out in (channels, MOST_MULTIPLIER * channels)
         per_group = n_out // channels * field if follows and channels is not None else field
         if DEPTHWISE.search(name):
             because = "its name, and one input channel"

@@ -364,7 +364,8 @@ def _warnings(
 
 
 def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unread_tensors: int) -> Accounting:
-    in_layers, in_others, unread = _tally(layers), _tally(others), Tally(unread_tensors, 0, 0)
+    seen: set[tuple[object, ...]] = set()
+    in_layers, in_others, unread = _tally(layers, seen), _tally(others, seen), Tally(unread_tensors, 0, 0)
     return Accounting(
         stored=Tally(
             tensors=in_layers.tensors + in_others.tensors + unread.tensors,
@@ -377,6 +378,12 @@ def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unrea
     )
 
 
-def _tally(items: Sequence[Layer | Other | Beside]) -> Tally:
-    once = {item.tensor.view: item.tensor for item in items if isinstance(item, Layer) or item.kind != "tied"}.values()
-    return Tally(len(items), sum(tensor.elements for tensor in once), sum(tensor.stored_bytes for tensor in once))
+def _tally(items: Sequence[Layer | Other | Beside], seen: set[tuple[object, ...]]) -> Tally:
+    """The sum of the items; those whose stored elements are in `seen` add nothing but their number."""
+    elements = stored_bytes = 0
+    for item in items:
+        if item.tensor.view not in seen:
+            seen.add(item.tensor.view)
+            elements += item.tensor.elements
+            stored_bytes += item.tensor.stored_bytes
+    return Tally(len(items), elements, stored_bytes)

@@ -1,12 +1,12 @@
 """The tensors among the records of a pickle that `torch.save` wrote, each with the keys that lead to it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from weightstats.errors import TensorError
 from weightstats.limits import LIMITS
-from weightstats.pickle_records import Global, Instance, Mapping, Persistent, Record, Sequence
+from weightstats.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
 from weightstats.tensors import Storage, Tensor, make_tensor
 
 STORAGE_DTYPES: dict[str, str] = {
@@ -159,25 +159,25 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
     """Every tensor that can be reached from `root`, in the order in which the file holds them, with `under` on top.
 
     `open_storage` gives the bytes of a storage, or raises TensorError. Each container is entered once, so that cycles
-    and shared parts cost nothing; a tensor that is reached on two paths is found twice.
+    and shared parts cost nothing; a tensor that is reached on two paths is found twice. Raises
+    PickleError where there are more than LIMITS.tensors.
     """
     found = Found()
     entered: set[int] = set()
-    paths: set[tuple[str, ...]] = set()
+    paths: dict[tuple[str, ...], int] = {}
     too_deep = 0
     waiting: list[tuple[_Place, Record]] = [(_Place(under), root)]
     while waiting:
         place, record = waiting.pop()
-        path = _distinct(place.path, paths)
         try:
-            tensor = _tensor_of(path, record, open_storage)
+            tensor = _tensor_of(place.path, record, open_storage)
         except TensorError as error:
-            paths.add(path)
-            found.unread.append((path, str(error)))
+            found.unread.append((_distinct(place.path, paths), str(error)))
             continue
         if tensor is not None:
-            paths.add(path)
-            found.tensors.append(tensor)
+            if len(found.tensors) == LIMITS.tensors:
+                raise PickleError(f"leads to more than {LIMITS.tensors:,} tensors")
+            found.tensors.append(replace(tensor, path=_distinct(place.path, paths)))
             waiting.extend((place.at("<attributes>"), attached) for attached in _attached(record))
             continue
         if place.depth > LIMITS.depth:
@@ -193,12 +193,13 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
     return found
 
 
-def _distinct(path: tuple[str, ...], taken: set[tuple[str, ...]]) -> tuple[str, ...]:
-    """The path, with a number where another tensor has it."""
-    made, number = path, 1
+def _distinct(path: tuple[str, ...], taken: dict[tuple[str, ...], int]) -> tuple[str, ...]:
+    """The path, with a number where another tensor has it; `taken` counts the tensors of each path, and is added to."""
+    made = path
     while made in taken:
-        number += 1
-        made = (*path[:-1], f"{path[-1] if path else ''}#{number}")
+        taken[path] += 1
+        made = (*path[:-1], f"{path[-1] if path else ''}#{taken[path]}")
+    taken[made] = 1
     return made
 
 

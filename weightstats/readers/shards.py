@@ -130,14 +130,16 @@ def read(index: File | None, shards: Shards, location: str, read_file: Callable[
     places: dict[str, str] = {}
     unread: list[Unread] = []
     problems: list[str] = []
+    tensors_of: dict[str, list[str]] = {}
+    for tensor, name in shards.weight_map.items():
+        tensors_of.setdefault(name, []).append(tensor)
     for name in shards.names:
         try:
             parts.append(read_file(open_inside(shards.folder, name, location)))
             places |= {tensor.name: name for tensor in parts[-1].tensors}
         except CheckpointError as error:
-            missing = [tensor for tensor, file in shards.weight_map.items() if file == name]
             problems.append(f"{name}: {error.problem}")
-            unread.extend(Unread(tensor, f"its shard {name}: {error.problem}") for tensor in missing)
+            unread.extend(Unread(tensor, f"its shard {name}: {error.problem}") for tensor in tensors_of.get(name, ()))
     if not parts:
         raise CheckpointError(location, f"none of its files can be read; the first, {problems[0]}")
     kept, doubles = _without_repeats(parts)

@@ -43,7 +43,10 @@ def read(file: File) -> Checkpoint:
     if not isinstance(keys, Sequence) or not all(isinstance(key, str) for key in keys.items):
         _refuse(file, "its list of storages is malformed")
     storages = _Storages(file, keys.items, stream.tell(), pickles[3].persistents)
-    found = find_tensors(saved, storages.open)
+    try:
+        found = find_tensors(saved, storages.open)
+    except PickleError as error:
+        _refuse(file, f"its pickle of the object {error}", error)
     return Checkpoint(
         location=file.location,
         format=FORMAT,

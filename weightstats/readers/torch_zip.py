@@ -37,10 +37,13 @@ def read(file: File) -> Checkpoint:
     """The tensors that the archive's pickle leads to. CheckpointError where the archive or the pickle is damaged."""
     archive = _Archive(file)
     pickles = [archive.pickle(name) for name in (archive.pickle_name, *archive.constants)]
-    parts = [
-        find_tensors(pickle.root, archive.opener(folder, pickle), under)
-        for pickle, folder, under in zip(pickles, ("data", "constants"), ((), ("constants",)), strict=False)
-    ]
+    try:
+        parts = [
+            find_tensors(pickle.root, archive.opener(folder, pickle), under)
+            for pickle, folder, under in zip(pickles, ("data", "constants"), ((), ("constants",)), strict=False)
+        ]
+    except PickleError as error:
+        raise CheckpointError(file.location, f"its pickle {error}") from error
     return Checkpoint(
         location=file.location,
         format="TorchScript" if archive.constants else FORMAT,
