@@ -29,7 +29,7 @@ def output_of(command: str) -> str:
     """What the command prints on stdout in a terminal of WIDTH columns without colour."""
     arguments = [sys.executable, "-m", "weightstats", *command.split()[1:]]
     environment = os.environ | {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
-    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
 

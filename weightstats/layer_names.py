@@ -12,7 +12,7 @@ BUFFERS: tuple[tuple[str, str], ...] = (
     # transformers: BERT, GPT-2, GPT-NeoX, LLaMA
     (r"(^|[._])position_ids$|token_type_ids$", "a table of positions"),
     (
-        r"(^|[._])(attn|attention|self|sa)\.(masked_)?bias$|masked_bias$|(attn|causal|attention|tgt|src)_?mask$",
+        r"masked_bias$|(attn|causal|attention|tgt|src)_?mask$",
         "a mask",
     ),
     (r"inv_freq$|(^|[._])(freqs_cis|rope|rotary)([._]|$)", "frequencies of a rotary position encoding"),

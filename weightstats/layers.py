@@ -124,15 +124,17 @@ def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict
 
 
 def _stored_otherwise(named: Named) -> Other | None:
-    """Tensors without elements, and those that are not floating point."""
+    """Tensors without elements, buffers, and what is not floating point."""
     name, tensor = named.name, named.tensor
     if tensor.elements == 0:
         return Other(name, "empty", tensor, "has no elements")
-    if tensor.dtype.kind in ("float", "complex"):
-        return None
     for pattern, what in BUFFERS:
         if re.search(pattern, name):
             return Other(name, "buffer", tensor, f"{what} by its name, not trained")
+    if CAUSAL_MASK.search(name) and len(tensor.shape) >= 2:
+        return Other(name, "buffer", tensor, "a mask by its name and dimensions, not trained")
+    if tensor.dtype.kind in ("float", "complex"):
+        return None
     if tensor.dtype.kind == "bool":
         return Other(name, "buffer", tensor, "a mask of booleans")
     if tensor.dtype.width == 1 and len(tensor.shape) >= 2:
@@ -141,13 +143,8 @@ def _stored_otherwise(named: Named) -> Other | None:
 
 
 def _by_table(named: Named) -> Other | None:
-    """Tensors whose name says that they are not layers."""
+    """Learned tensors whose name says that they are not layers."""
     name, tensor = named.name, named.tensor
-    for pattern, what in BUFFERS:
-        if re.search(pattern, name):
-            return Other(name, "buffer", tensor, f"{what} by its name, not trained")
-    if CAUSAL_MASK.search(name) and len(tensor.shape) >= 2:
-        return Other(name, "buffer", tensor, "a mask by its name and dimensions, not trained")
     for pattern, what in PARAMETERS:
         if re.search(pattern, name):
             return Other(name, "parameter", tensor, f"{what}, by its name")
