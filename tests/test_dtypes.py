@@ -31,7 +31,7 @@ ORDERS: tuple[ByteOrder, ...] = ("little", "big")
 def decoded(name: str, raw: bytes, order: ByteOrder = "little") -> NDArray[np.float64]:
     buffers = Buffers()
     buffers.raw[: len(raw)] = np.frombuffer(raw, np.uint8)
-    floats = DTYPES[name].decode(buffers.raw[: len(raw)], order, buffers.words)
+    floats = DTYPES[name].restore(DTYPES[name].decode(buffers.raw[: len(raw)], order, buffers.words))
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
         return floats.astype(np.float64)
 

@@ -83,7 +83,7 @@ def test_float32_is_exact_at_every_scale_and_edge(tmp_path: Path, count: int, sc
     assert_close(moments_of(tmp_path, data), data, MEAN_SQUARE_WITHIN)
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1.0, 1e30, 1e150])
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
 @pytest.mark.parametrize("count", EDGES)
 def test_float64_is_exact_at_every_scale_and_edge(tmp_path: Path, count: int, scale: float) -> None:
     data = weights(count, scale, "f8")

@@ -13,6 +13,10 @@ ByteOrder: TypeAlias = Literal["little", "big"]
 Kind: TypeAlias = Literal["float", "complex", "integer", "bool"]
 
 
+def _as_it_is(floats: Floats) -> Floats:
+    return floats
+
+
 @dataclass(frozen=True, slots=True)
 class DType:
     """A type of stored element."""
@@ -26,8 +30,11 @@ class DType:
     """Raw bytes, their order and a buffer of at least as many 32-bit words as elements, to floats.
 
     The result may lie in either input; it is valid until they are used again. Complex numbers become their
-    magnitudes.
+    magnitudes. Elements that are not finite may come out as finite ones of 65536 and more, until `restore`.
     """
+
+    restore: Callable[[Floats], Floats] = _as_it_is
+    """Puts infinities and NaN back into what `decode` gave."""
 
 
 def _plain(code: str) -> Callable[[Bytes, ByteOrder, NDArray[np.uint32]], Floats]:
@@ -52,31 +59,37 @@ def _bfloat16(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats
     """The upper half of a float32."""
     half = _half_words(raw, order)
     wide = words[: half.size]
-    np.copyto(wide, half)
-    np.left_shift(wide, 16, out=wide)
+    np.left_shift(half, 16, out=wide, dtype=np.uint32)
     return wide.view(np.float32)
 
 
 _F16_SIGN_AND_REST = np.uint32(0x8FFFE000)
 _F16_TO_F32 = np.float32(2.0**112)
+_F16_BEYOND = np.float32(65536.0)
+"""The least magnitude that float16's largest exponent would have if it stood for numbers."""
 
 
 def _float16(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
     """Bits moved to where float32 has them, then the exponent's bias corrected by a product: exact, subnormals too.
 
-    numpy's own conversion is several times slower; it serves the blocks with infinities or NaN (exponent 31).
+    numpy's own conversion is several times slower. Infinities come out as 65536 and NaN as more; `_restored` knows.
     """
     half = _half_words(raw, order)
-    if half.size and (np.maximum.reduce(half) >= 0xFC00 or np.maximum.reduce(half.view(np.int16)) >= 0x7C00):
-        return half.view(np.float16).astype(np.float32)
     wide = words[: half.size]
-    signed = wide.view(np.int32)
-    np.copyto(signed, half.view(np.int16))
-    np.left_shift(signed, 13, out=signed)
+    np.left_shift(half.view(np.int16), 13, out=wide.view(np.int32), dtype=np.int32)
     np.bitwise_and(wide, _F16_SIGN_AND_REST, out=wide)
     floats = wide.view(np.float32)
     np.multiply(floats, _F16_TO_F32, out=floats)
     return floats
+
+
+def _restored(floats: Floats) -> Floats:
+    """float16's infinities and NaN, out of what `_float16` makes of them."""
+    magnitudes = np.abs(floats)
+    if magnitudes.size == 0 or np.maximum.reduce(magnitudes) < _F16_BEYOND:
+        return floats
+    floats = np.where(magnitudes == _F16_BEYOND, np.copysign(np.float32(np.inf), floats), floats)
+    return np.where(magnitudes > _F16_BEYOND, np.float32(np.nan), floats)
 
 
 def _minifloats(exponent_bits: int, bias: int, special: Literal["ieee", "fn", "fnuz"]) -> NDArray[np.float32]:
@@ -117,7 +130,7 @@ DTYPES: dict[str, DType] = {
     for dtype in (
         DType("F64", "float", 8, _plain("f8")),
         DType("F32", "float", 4, _plain("f4")),
-        DType("F16", "float", 2, _float16),
+        DType("F16", "float", 2, _float16, _restored),
         DType("BF16", "float", 2, _bfloat16),
         DType("F8_E4M3", "float", 1, _table(_minifloats(4, 7, "fn"))),
         DType("F8_E5M2", "float", 1, _table(_minifloats(5, 15, "ieee"))),

@@ -74,7 +74,11 @@ _FAST_ELEMENTS = 1 << 15
 """Blocks smaller than this, or not whole rows, are worked out in float64 throughout."""
 
 _FAST_SQUARES = (1e-8, 1e8)
-"""Largest square in a block for which the fourth powers in float32 neither overflow nor lose the total."""
+"""Largest square in a block for which the fourth powers in float32 neither overflow nor lose the total, and every
+element is finite whether or not its dtype's `restore` has been called."""
+
+_CAST_ELEMENTS = 4096
+"""Elements that numpy converts at a time where a dtype is widened: its default leaves the first-level cache."""
 
 
 def measure(
@@ -186,10 +190,11 @@ def _section_sums(section: Section, workspace: _Workspace) -> _Sums | str:
     powers, count, largest, zeros = np.zeros(4), 0, 0.0, 0
     try:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            for block in section.blocks(workspace.buffers):
+            np.setbufsize(_CAST_ELEMENTS)  # until errstate's end
+            for block in section.blocks(workspace.buffers, restored=False):
                 fast = _fast_powers(block, workspace)
                 if fast is None:
-                    sums = _merged(sums, _careful_sums(block))
+                    sums = _merged(sums, _careful_sums(section.tensor.dtype.restore(block)))
                     continue
                 powers += fast[0]
                 largest = max(largest, fast[1])

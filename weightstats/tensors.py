@@ -150,11 +150,11 @@ class Section:
         storage, width = self.tensor.storage, self.tensor.dtype.width
         storage.source.will_need(storage.start + self.offset * width, _span(self.dimensions) * width)
 
-    def blocks(self, buffers: Buffers) -> Iterator[Floats]:
+    def blocks(self, buffers: Buffers, *, restored: bool = True) -> Iterator[Floats]:
         """One-dimensional float32 or float64 arrays of at most BLOCK_ELEMENTS elements.
 
-        A block is valid until the next one is asked for: it lies in `buffers`. Raises CheckpointError where the
-        bytes cannot be read.
+        A block is valid until the next one is asked for: it lies in `buffers`. With `restored` false, the caller sees
+        to the dtype's `restore`. Raises CheckpointError where the bytes cannot be read.
         """
         dtype, storage = self.tensor.dtype, self.tensor.storage
         source = storage.source.reader()
@@ -163,7 +163,7 @@ class Section:
             length = _span(dimensions) * dtype.width
             source.read_into(storage.start + offset * dtype.width, memory[:length])
             floats = dtype.decode(buffers.raw[:length], storage.byte_order, buffers.words)
-            yield _select(floats, dimensions)
+            yield _select(dtype.restore(floats) if restored else floats, dimensions)
 
 
 def make_tensor(
