@@ -361,6 +361,28 @@ def test_a_shape_of_a_hundred_thousand_large_sizes_is_refused_quickly(tmp_path: 
         opened(tmp_path / "f", safetensors_file(header, bytes(4)))
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "1",
+        pytest.param(
+            "", marks=pytest.mark.xfail(strict=True, reason="an empty list at the bottom is not counted as a level")
+        ),
+    ],
+)
+def test_the_nesting_that_is_read_is_the_nesting_that_the_library_reads(tmp_path: Path, inside: str) -> None:
+    for depth in range(120, 132):
+        nested = "[" * depth + inside + "]" * depth
+        (tmp_path / "f").write_bytes(
+            safetensors_file(ONE.replace(b'"shape"', f'"more": {nested}, "shape"'.encode()), bytes(4))
+        )
+        try:
+            is_read = bool(open_checkpoint(str(tmp_path / "f")).tensors)
+        except CheckpointError:
+            is_read = False
+        assert is_read != refused_by_the_library(tmp_path / "f"), depth
+
+
 # Properties
 
 SIZES = st.one_of(

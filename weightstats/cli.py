@@ -86,7 +86,9 @@ def cli() -> None:
     metavar="X",
     help="The penalties' factor lambda.",
 )
-@click.option("--root", metavar="KEY", help="The part of the file that is the network, e.g. model_state_dict.")
+@click.option(
+    "--root", metavar="KEY", help="The part of the file that is the network, e.g. model_state_dict; '' for all of it."
+)
 @click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read.")

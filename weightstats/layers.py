@@ -62,6 +62,9 @@ class Other:
     reason: str
 
 
+MOST_NAME = 256
+"""Characters at the end of a name that the tables are tried on: their patterns take quadratic time on hostile names."""
+
 MOST_MULTIPLIER = 2
 """Outputs for each input channel of a depthwise convolution that are believed without a graph to show them."""
 
@@ -97,6 +100,8 @@ def classify(network: Network) -> tuple[Layer | Other, ...]:
 def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict[int, int]) -> Layer | Other:
     """One tensor; `channels` are those that the last convolution of so many dimensions gave out."""
     name, tensor = named.name, named.tensor
+    if len(name) > MOST_NAME:
+        return replace(_classified(Named(name[-MOST_NAME:], tensor), shapes, channels), name=name)
     other = _stored_otherwise(named) or _by_table(named) or _vector(named, shapes)
     if other is not None:
         return other

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ class Moments:
     """Sum of squares over the number of finite elements; infinite or 0 where float64 cannot hold it."""
 
     sum_of_squares: float
+    """0 where no element is finite."""
+
     max_abs: float
     excess_kurtosis: float
     """0 for a normal distribution, -1.2 for a uniform one; NaN where the spread is 0."""
@@ -120,14 +123,14 @@ def _sums_of(sections: Sequence[Section], workers: int) -> Iterator[_Sums | str]
         yield from map(_Worker(sections), range(len(sections)))
         return
     with _pool(sections, workers) as pool:
-        try:
-            if isinstance(pool, ThreadPoolExecutor):
-                yield from pool.map(_Worker(sections), range(len(sections)))
-            else:
-                yield from pool.map(_forked_sums, range(len(sections)), chunksize=_SECTIONS_A_TASK)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        if isinstance(pool, ThreadPoolExecutor):
+            yield from pool.map(_Worker(sections), range(len(sections)))
+            return
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside native threads; ours run numpy's loops and reads, and take no locks
+            warnings.filterwarnings("ignore", "(?s).*multi-threaded.*fork", DeprecationWarning)
+            results = pool.map(_forked_sums, range(len(sections)), chunksize=_SECTIONS_A_TASK)
+        yield from results
 
 
 def _pool(sections: Sequence[Section], workers: int) -> Executor:

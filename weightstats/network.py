@@ -89,7 +89,7 @@ def find_network(checkpoint: Checkpoint, root: str | None = None) -> Network:
         kept = [tensor for tensor in inside if not _is_state(tensor, len(chosen))]
         beside += [_beside(tensor, chosen) for tensor in inside if _is_state(tensor, len(chosen))]
         inside = kept
-    names = [".".join(tensor.path[len(chosen) :]) or tensor.name for tensor in inside]
+    names = [".".join(tensor.path[len(chosen) :]) or tensor.name or "<tensor>" for tensor in inside]
     names, wrappers = _without_wrappers(names)
     return Network(
         tensors=tuple(Named(name, tensor) for name, tensor in zip(_distinct(names), inside, strict=True)),
@@ -101,7 +101,9 @@ def find_network(checkpoint: Checkpoint, root: str | None = None) -> Network:
 
 
 def _keys_of(tensors: Iterable[Tensor], root: str) -> tuple[str, ...]:
-    """The keys that `root` stands for, joined by dots."""
+    """The keys that `root` stands for, joined by dots; '' stands for the whole checkpoint."""
+    if not root:
+        return ()
     prefixes = dict.fromkeys(tensor.path[:length] for tensor in tensors for length in range(1, len(tensor.path)))
     for prefix in prefixes:
         if ".".join(prefix) == root:

@@ -128,7 +128,7 @@ def _split(
         largest_name=layers[largest].name if has_largest and largest is not None else None,
         largest_share=shares[largest] if has_largest and largest is not None else math.nan,
         layers=tuple(
-            LayerPenalty(weight_decay * value, share, factor * scale)
+            LayerPenalty(weight_decay * value, share, factor * scale if value == value else math.nan)
             for value, share, factor in zip(raw, shares, factors, strict=True)
         ),
     )
