@@ -25,6 +25,9 @@ class Limits:
     depth: int = 1_000
     """How deeply objects in a pickle may be nested before they are left alone."""
 
+    path_characters: int = 65_536
+    """All the keys that lead to an object in a pickle, which may name one long key again and again."""
+
     zip_entries: int = 1_000_000
     """Entries of a zip archive; one storage is one entry."""
 

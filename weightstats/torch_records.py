@@ -169,18 +169,17 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
     waiting: list[tuple[_Place, Record]] = [(_Place(under), root)]
     while waiting:
         place, record = waiting.pop()
+        _check_number(found)
         try:
             tensor = _tensor_of(place.path, record, open_storage)
         except TensorError as error:
             found.unread.append((_distinct(place.path, paths), str(error)))
             continue
         if tensor is not None:
-            if len(found.tensors) == LIMITS.tensors:
-                raise PickleError(f"leads to more than {LIMITS.tensors:,} tensors")
             found.tensors.append(replace(tensor, path=_distinct(place.path, paths)))
             waiting.extend((place.at("<attributes>"), attached) for attached in _attached(record))
             continue
-        if place.depth > LIMITS.depth:
+        if place.is_beyond:
             too_deep += 1
             continue
         if not isinstance(record, tuple | Sequence | Mapping | Instance) or id(record) in entered:
@@ -188,9 +187,17 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
         entered.add(id(record))
         children = list(_children(record, place, found.warnings))
         waiting.extend(reversed(children))
+    _check_number(found)
     if too_deep:
-        found.warnings.append(f"objects nested more than {LIMITS.depth:,} deep were not looked into")
+        found.warnings.append(
+            f"objects nested more than {LIMITS.depth:,} deep, or under endless keys, were not looked into"
+        )
     return found
+
+
+def _check_number(found: Found) -> None:
+    if len(found.tensors) + len(found.unread) > LIMITS.tensors:
+        raise PickleError(f"leads to more than {LIMITS.tensors:,} tensors")
 
 
 def _distinct(path: tuple[str, ...], taken: dict[tuple[str, ...], int]) -> tuple[str, ...]:
@@ -218,18 +225,25 @@ class _Place:
     """How many keys lead to the outermost module, if the record is in one."""
 
     depth: int = 0
+    length: int = 0
+    """Characters of all the keys."""
+
+    @property
+    def is_beyond(self) -> bool:
+        return self.depth > LIMITS.depth or self.length > LIMITS.path_characters
 
     def at(self, key: str) -> "_Place":
+        path = (*self.path, key)
         if self.module_at is not None and len(self.path) > self.module_at:
-            return _Place((*self.path[:-1], f"{self.path[-1]}.{key}"), self.module_at, self.depth + 1)
-        return _Place((*self.path, key), self.module_at, self.depth + 1)
+            path = (*self.path[:-1], f"{self.path[-1]}.{key}")
+        return _Place(path, self.module_at, self.depth + 1, self.length + len(key))
 
     def in_module(self) -> "_Place":
-        return self if self.module_at is not None else _Place(self.path, len(self.path), self.depth)
+        return self if self.module_at is not None else replace(self, module_at=len(self.path))
 
     def below(self) -> "_Place":
         """The same place, for what lies deeper without a key of its own."""
-        return _Place(self.path, self.module_at, self.depth + 1)
+        return replace(self, depth=self.depth + 1)
 
 
 def unknown_classes(found_globals: tuple[Global, ...]) -> tuple[str, ...]:
@@ -285,13 +299,15 @@ def _entries(mapping: Mapping, place: _Place, warnings: list[str]) -> Iterator[t
     names = [key if isinstance(key, str) else str(key) if _is_int(key) else None for key, _ in mapping.pairs]
     marked = [(name, isinstance(key, str)) for name, (key, _) in zip(names, mapping.pairs, strict=True)]
     last = {mark: index for index, mark in enumerate(marked)}
+    repeated: set[tuple[str | None, bool]] = set()
     for index, (name, (key, value)) in enumerate(zip(names, mapping.pairs, strict=True)):
         if name is None:
             yield place.at(f"<key {index} itself>"), key
             yield place.at(f"<key {index}>"), value
         elif last[marked[index]] == index:
             yield place.at(name), value
-        else:
+        elif marked[index] not in repeated:
+            repeated.add(marked[index])
             written = ".".join((*place.path, name))
             warnings.append(f"the key {written} is written more than once; the last one counts")
 

@@ -110,7 +110,7 @@ def _depth(value: Any) -> int:
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list) and inner
+            if isinstance(inner, dict | list)
         ]
     return depth
 
