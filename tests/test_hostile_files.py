@@ -35,7 +35,7 @@ def manifest() -> list[dict[str, str]]:
 
 
 FILES = manifest()
-BATCHES = [FILES[start : start + BATCH] for start in range(0, len(FILES), BATCH)]
+BATCHES = [FILES[start : start + BATCH] for start in range(0, len(FILES), BATCH)] or [[]]
 
 
 def audited(mode: str, given: list[Any], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def wrong(row: dict[str, str], result: dict[str, Any]) -> str | None:
 
 
 @here
-@pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: Path(rows[0]["file"]).name)
+@pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: f"{len(rows)} files")
 def test_nothing_of_a_hostile_file_runs_and_each_gives_what_the_manifest_expects(
     tmp_path: Path, rows: list[dict[str, str]]
 ) -> None:

@@ -174,6 +174,11 @@ def test_an_unknown_dtype_costs_one_tensor(tmp_path: Path, dtype: str) -> None:
     assert named_values(checkpoint) == {"b": [0.0]}
 
 
+def test_the_reason_stays_short_however_long_the_dtype_is(tmp_path: Path) -> None:
+    checkpoint = opened(tmp_path / "f", safetensors_file({"a": entry("F" * 100_000, [1], 0, 4)}, bytes(4)))
+    assert len(reasons(checkpoint)["a"]) < 1000
+
+
 @pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [4], 2), ("F6_E2M3", [4], 3), ("F8_E8M0", [4], 4)])
 def test_a_dtype_of_the_format_that_is_not_read_costs_one_tensor(
     tmp_path: Path, dtype: str, shape: list[int], size: int

@@ -3,10 +3,14 @@
 from weightstats.limits import LIMITS
 
 
+def shortened(text: str) -> str:
+    """A text from a file as a message repeats it: cut if it is long."""
+    return text if len(text) <= LIMITS.quoted else f"{text[: LIMITS.quoted]}…"
+
+
 def quoted(text: object) -> str:
     """Something from a file as a message repeats it: in quotes, its control characters as escapes, cut if long."""
-    shown = repr(text)
-    return shown if len(shown) <= LIMITS.quoted else f"{shown[: LIMITS.quoted]}…"
+    return shortened(repr(text))
 
 
 class WeightstatsError(Exception):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError, UsageError
+from weightstats.laws import prepare
 from weightstats.layers import Layer, Other, classify
 from weightstats.moments import Moments, measure
 from weightstats.network import find_network
@@ -75,6 +76,8 @@ def _measured(
 
     def advance(count: int) -> None:
         nonlocal done
+        if done == 0:
+            prepare()
         done += count
         progress(done, total)
 

@@ -106,9 +106,14 @@ def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, Inter
     return slope, (slope - half, slope + half)
 
 
+def prepare() -> None:
+    """Import what a fit needs, which takes 0.2 s: well spent while other processes read the weights."""
+    import scipy.special  # noqa: F401
+
+
 def _t(degrees: int) -> float:
     """Student's t that the central CONFIDENCE lies within."""
-    from scipy.special import stdtrit  # 0.2 s to import: only where there is something to fit
+    from scipy.special import stdtrit  # not at the top: 0.2 s
 
     return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 

@@ -23,7 +23,9 @@ MOST_WORKERS = 8
 _WORTH_SHARING = 48 << 20
 """Bytes below which starting workers takes longer than they save."""
 
-_SECTIONS_A_TASK = 2
+_MOST_SECTIONS_A_TASK = 8
+"""A worker is given that many at a time, where there are enough for all; each hand-over costs a third of a
+millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def _sums_of(sections: Sequence[Section], workers: int) -> Iterator[_Sums | str]
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside native threads; ours run numpy's loops and reads, and take no locks
             warnings.filterwarnings("ignore", "(?s).*multi-threaded.*fork", DeprecationWarning)
-            results = pool.map(_forked_sums, range(len(sections)), chunksize=_SECTIONS_A_TASK)
+            together = max(1, min(_MOST_SECTIONS_A_TASK, len(sections) // (8 * workers)))
+            results = pool.map(_forked_sums, range(len(sections)), chunksize=together)
         yield from results
 
 

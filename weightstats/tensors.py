@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightstats.dtypes import DTYPES, ByteOrder, DType, Floats
-from weightstats.errors import TensorError
+from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS
 
 BLOCK_ELEMENTS = 1 << 17
@@ -180,7 +180,7 @@ def make_tensor(
     storage or visits an element in two places.
     """
     if dtype not in DTYPES:
-        raise TensorError(f"its dtype {dtype} is not one that can be read")
+        raise TensorError(f"its dtype {shortened(dtype)} is not one that can be read")
     strides = _contiguous(shape) if strides is None else strides
     if len(shape) > LIMITS.rank:
         raise TensorError(f"it has {len(shape):,} dimensions, more than {LIMITS.rank}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from weightstats.errors import TensorError
+from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS
 from weightstats.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
 from weightstats.tensors import Storage, Tensor, make_tensor
@@ -128,7 +128,7 @@ def saved_storage(record: Record) -> SavedStorage:
     if not isinstance(key, str) or not _is_int(elements) or elements < 0:
         raise TensorError("its storage has no usable key or size")
     if kind.name not in STORAGE_DTYPES and kind.name != "UntypedStorage":
-        raise TensorError(f"its storage type {kind.name} is not one that can be read")
+        raise TensorError(f"its storage type {shortened(kind.name)} is not one that can be read")
     part = _part(identity[5]) if len(identity) == 6 and identity[5] is not None else None
     return SavedStorage(key, STORAGE_DTYPES.get(kind.name), elements, part)
 
@@ -252,7 +252,7 @@ def unknown_classes(found_globals: tuple[Global, ...]) -> tuple[str, ...]:
     known |= {f"torch.{name}" for name in STORAGE_DTYPES} | {"torch.storage.UntypedStorage"}
     known |= {f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")}
     known |= {"builtins.object", "__builtin__.object", "torch._tensor.Tensor", "torch.Tensor"}
-    return tuple(dict.fromkeys(g.full_name for g in found_globals if g.full_name not in known))
+    return tuple(dict.fromkeys(shortened(g.full_name) for g in found_globals if g.full_name not in known))
 
 
 def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tuple[_Place, Record]]:
@@ -351,7 +351,7 @@ def _rebuild_tensor_v3(path: tuple[str, ...], record: Instance, open_storage: Op
         raise TensorError("it names no dtype")
     known = TORCH_DTYPES.get(dtype.name)
     if known is None:
-        raise TensorError(f"its dtype {dtype.name} is not one that can be read")
+        raise TensorError(f"its dtype {shortened(dtype.name)} is not one that can be read")
     return _make(path, saved_storage(storage), known, (offset, shape, strides), open_storage)
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES
-from weightstats.errors import CheckpointError, TensorError
+from weightstats.errors import CheckpointError, TensorError, shortened
 from weightstats.limits import LIMITS
 from weightstats.pickle_records import Persistent, Pickle, PickleError, Sequence, read_pickle
 from weightstats.places import File
@@ -77,7 +77,9 @@ class _Storages:
         for number, key in enumerate(distinct):
             saved = described.get(key)
             if saved is None:
-                self.damage = f"is damaged: nothing says what its storage {key} holds, so that those after it are lost"
+                self.damage = (
+                    f"is damaged: nothing says what its storage {shortened(key)} holds, so that those after it are lost"
+                )
                 return
             complete = offset + 8 <= self.file.size
             elements = int.from_bytes(self.file.read(offset, 8), "little", signed=True) if complete else 0
@@ -93,7 +95,9 @@ class _Storages:
 
     def open(self, saved: SavedStorage) -> Storage:
         if saved.key in self.contradicted:
-            raise TensorError(f"its storage {saved.key} is described in two ways, of which one must be wrong")
+            raise TensorError(
+                f"its storage {shortened(saved.key)} is described in two ways, of which one must be wrong"
+            )
         if saved.key not in self.places:
             raise TensorError("the file ends or goes wrong before its storage")
         start, size = self.places[saved.key]

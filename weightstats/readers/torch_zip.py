@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES, ByteOrder
-from weightstats.errors import CheckpointError, TensorError
+from weightstats.errors import CheckpointError, TensorError, quoted, shortened
 from weightstats.limits import LIMITS
 from weightstats.pickle_records import Pickle, PickleError, read_pickle
 from weightstats.places import File
@@ -72,7 +72,7 @@ class _Archive:
         self.entries: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             if info.orig_filename in self.entries:
-                raise CheckpointError(file.location, f"has two zip entries named {info.orig_filename!r}")
+                raise CheckpointError(file.location, f"has two zip entries named {quoted(info.orig_filename)}")
             self.entries[info.orig_filename] = info
         self.overlapping = frozenset(_overlapping(infos))
         pickles = [name for name in self.entries if _PICKLE.fullmatch(name)]
@@ -80,7 +80,7 @@ class _Archive:
             problem = (
                 "is a zip archive without a data.pkl: not a torch file"
                 if not pickles
-                else f"has {len(pickles)} pickles that could be the checkpoint: {', '.join(sorted(pickles))}"
+                else f"has {len(pickles)} pickles that could be the checkpoint: {shortened(', '.join(sorted(pickles)))}"
             )
             raise CheckpointError(file.location, problem)
         self.pickle_name = pickles[0]
@@ -107,7 +107,9 @@ class _Archive:
 
         def open_storage(saved: SavedStorage) -> Storage:
             if saved.key in contradicted:
-                raise TensorError(f"its storage {saved.key} is described in two ways, of which one must be wrong")
+                raise TensorError(
+                    f"its storage {shortened(saved.key)} is described in two ways, of which one must be wrong"
+                )
             if saved.key not in known:
                 known[saved.key] = self._storage(f"{self.root}{folder}/{saved.key}", saved)
             return known[saved.key]
@@ -139,11 +141,13 @@ class _Archive:
     def _storage(self, name: str, saved: SavedStorage) -> Storage:
         """The bytes of a storage; TensorError where the archive does not have all of them."""
         if name not in self.entries:
-            raise TensorError(f"its storage {saved.key} is not in the archive")
+            raise TensorError(f"its storage {shortened(saved.key)} is not in the archive")
         stored = self._stored(self.entries[name], self.order)
         needed = saved.elements * (DTYPES[saved.dtype].width if saved.dtype else 1)
         if stored.size < needed:
-            raise TensorError(f"its storage {saved.key} claims {needed:,} bytes, the archive has {stored.size:,}")
+            raise TensorError(
+                f"its storage {shortened(saved.key)} claims {needed:,} bytes, the archive has {stored.size:,}"
+            )
         return replace(stored, size=needed)
 
     def _stored(self, info: zipfile.ZipInfo, order: ByteOrder) -> Storage:
