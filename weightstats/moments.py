@@ -234,7 +234,8 @@ def _fast_powers(block: Floats, workspace: _Workspace) -> tuple[NDArray[np.float
     powers: NDArray[np.float64] = np.add.reduce(sums, axis=1, dtype=np.float64)
     if powers[0] ** 2 > 0.5 * powers[1] * block.size:
         return None
-    zeros = 0 if np.minimum.reduce(squares) > 0.0 else block.size - int(np.count_nonzero(block))
+    # counting True is several times faster than counting floats
+    zeros = 0 if np.minimum.reduce(squares) > 0.0 else int(np.count_nonzero(block == 0.0))
     return powers, largest, zeros
 
 
@@ -270,7 +271,7 @@ def _careful_sums(block: Floats) -> _Sums:
     return _Sums(
         count=finite.size,
         nonfinite=block.size - finite.size,
-        zeros=finite.size - int(np.count_nonzero(finite)),
+        zeros=int(np.count_nonzero(finite == 0.0)),
         max_abs=largest,
         exponent=exponent,
         mean=mean,

@@ -13,7 +13,13 @@ from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS
 
 BLOCK_ELEMENTS = 1 << 17
-"""Elements of one block: with its square in float32 it fits the second-level cache of current processors."""
+"""Elements of one block at most: with its square in float32 it fits the second-level cache of current processors."""
+
+WIDEST = 16
+"""Bytes of the widest element, a complex number of two float64."""
+
+BLOCK_BYTES = 1 << 18
+"""Stored bytes of one block at most: more leave that cache before they are used."""
 
 SECTION_ELEMENTS = 1 << 21
 """Elements of one section, the unit of work of a thread: 16 blocks."""
@@ -78,7 +84,7 @@ class Buffers:
     __slots__ = ("raw", "words")
 
     def __init__(self) -> None:
-        self.raw = aligned_bytes(BLOCK_ELEMENTS * 16)
+        self.raw = aligned_bytes(BLOCK_ELEMENTS * WIDEST)
         self.words = aligned_bytes(BLOCK_ELEMENTS * 4).view(np.uint32)
 
 
@@ -159,7 +165,7 @@ class Section:
         dtype, storage = self.tensor.dtype, self.tensor.storage
         source = storage.source.reader()
         memory = buffers.raw.data
-        for offset, dimensions in _split(self.offset, self.dimensions, BLOCK_ELEMENTS):
+        for offset, dimensions in _split(self.offset, self.dimensions, min(BLOCK_ELEMENTS, BLOCK_BYTES // dtype.width)):
             length = _span(dimensions) * dtype.width
             source.read_into(storage.start + offset * dtype.width, memory[:length])
             floats = dtype.decode(buffers.raw[:length], storage.byte_order, buffers.words)
@@ -227,7 +233,7 @@ def _interleaved(dimensions: Dimensions) -> Dimensions:
     count = math.prod(size for size, _ in dimensions)
     if count > _span(dimensions):
         raise TensorError("its strides visit the same element in two places")
-    if _span(dimensions) > BLOCK_ELEMENTS:
+    if _span(dimensions) > BLOCK_BYTES // WIDEST:
         raise TensorError("its strides interleave, and may visit the same element in two places")
     places = sum(np.ix_(*(np.arange(size) * stride for size, stride in dimensions)), np.zeros((), np.int64))
     if np.unique(places).size < count:
