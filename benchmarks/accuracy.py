@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def cases(seed: int = 0) -> Iterator[Case]:
-    """Every dtype, scale and size, and tensors that are hard to sum."""
+    """Every dtype, scale and size, and tensors that are hard to sum: equal squares are all rounded the same way."""
     generator = torch.Generator().manual_seed(seed)
     for dtype, scales in SCALES.items():
         for size in SIZES:
@@ -86,6 +86,7 @@ def cases(seed: int = 0) -> Iterator[Case]:
             student = torch.randn(size, generator=generator, dtype=torch.float64) / (chi / DEGREES).sqrt()
             yield _case("0.02 × Student's t, 3 degrees", student * 0.02, dtype)
             yield _case("N(1000, 1)", torch.randn(size, generator=generator, dtype=torch.float64) + 1000, dtype)
+            yield _case("±0.1", torch.full((size,), 0.1).copysign(normal), dtype)
 
 
 def _case(name: str, values: torch.Tensor, dtype: torch.dtype) -> Case:

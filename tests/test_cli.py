@@ -114,6 +114,7 @@ def test_root_chooses_another_part() -> None:
         (["inspect", str(SILERO), "--format", "xml"], "'xml' is not one of"),
         (["inspect", str(SILERO), "--weight-decay", "-1"], "x>=0"),
         (["inspect", str(SILERO), "--weight-decay", "nan"], "weight decay must be 0 or more"),
+        (["inspect", str(SILERO), "--include", "nothing*"], "none of the 7 layers is left by --include"),
         (["inspect", str(SILERO), "--root", "nowhere"], "no part of the checkpoint is called 'nowhere'"),
         (["nonsense"], "No such command"),
     ],
@@ -193,9 +194,11 @@ def test_strict_exits_with_3_where_a_tensor_is_unread(tmp_path: Path) -> None:
     assert run("inspect", SILERO, "--strict").returncode == 0
 
 
-def test_debug_asks_for_the_traceback(tmp_path: Path) -> None:
+def test_debug_adds_the_traceback_and_keeps_the_exit_code(tmp_path: Path) -> None:
     assert "Traceback" not in run("inspect", tmp_path / "no.pt").stderr
-    assert "Traceback" in run("inspect", tmp_path / "no.pt", "--debug").stderr
+    done = run("inspect", tmp_path / "no.pt", "--debug")
+    assert "Traceback" in done.stderr
+    assert done.returncode == 3
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -217,12 +217,12 @@ def test_every_fit_can_be_quoted(pairs: list[tuple[int, float]]) -> None:
 def test_the_sentences_quote_the_fit() -> None:
     prediction, verdict = sentences(on_the_law(2.0))
     assert prediction == (
-        "Fitted to 5 layers, the law c/(n_in+n_out) has c = 2 (95 % interval 2 to 2; Glorot's initialisation has 2) "
-        "and misses a typical layer by a factor of 1."
+        "Fitted to 5 layers, the law c/(n_in+n_out) has c = 2 (95 % interval 2 to 2; Glorot's initialisation has 2), "
+        "and the layers scatter about it by a factor of 1 (one standard deviation)."
     )
     assert verdict == (
-        "That mean squares fall as 1/(n_in+n_out) is supported: they go as (n_in+n_out)^-1.00 (95 % interval "
-        "-1.00 to -1.00), with -1 inside and 0 outside."
+        "The law's exponent, -1, is supported: the free exponent of n_in+n_out is -1.00 (95 % interval -1.00 to -1.00, "
+        "were the layers independent), which holds -1 and not 0."
     )
 
 

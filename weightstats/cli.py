@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +46,13 @@ def main() -> None:
     except UsageError as error:
         _exit(2, f"Error: {_printable(str(error))}")
     except WeightstatsError as error:
-        if debug:
-            raise
+        _trace(debug)
         _exit(UNREADABLE, _printable(str(error)))
     except OSError as error:
-        if debug:
-            raise
+        _trace(debug)
         _exit(UNREADABLE, _printable(f"{error.filename or 'output'}: {error.strerror or error}"))
     except Exception as error:
-        if debug:
-            raise
+        _trace(debug)
         _exit(UNREADABLE, _printable(f"unexpected {type(error).__name__}: {error} (--debug shows where)"))
     _exit(code if isinstance(code, int) else 0)
 
@@ -111,8 +109,8 @@ def inspect(
 
     The mean squares are fitted to c/(n_in+n_out); the penalties are the plain, the per-element and the fan-scaled one.
 
-    Exit codes: 0 read and reported; 2 usage; 3 the checkpoint could not be read or is truncated, with --strict also
-    when a tensor could not be read; 130 interrupted.
+    Exit codes: 0 read and reported; 2 usage; 3 the checkpoint could not be read or is truncated, or the report could
+    not be written, with --strict also when a tensor could not be read; 130 interrupted.
     """
     from weightstats.inspection import inspect as inspect_checkpoint
 
@@ -161,6 +159,11 @@ def _write(text: str) -> None:
 def _printable(text: str) -> str:
     """Text from outside, in one line that no terminal acts on."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        click.echo(traceback.format_exc(), err=True, nl=False)
 
 
 def _exit(code: int, message: str | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError, UsageError
 from weightstats.laws import prepare
-from weightstats.layers import Layer, Other, classify
+from weightstats.layers import Layer, Other, classify, layers_of
 from weightstats.moments import Moments, measure
 from weightstats.network import find_network
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
@@ -42,7 +42,10 @@ def inspect(
     if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
         raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
     network = find_network(checkpoint, root)
-    items = [_selected(item, include, exclude) for item in classify(network)]
+    found = classify(network)
+    items = [_selected(item, include, exclude) for item in found]
+    if (include or exclude) and layers_of(found) and not layers_of(items):
+        raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
     measured = _measured(items, workers, progress)
     return make_report(checkpoint, network, items, measured, weight_decay)
 

@@ -44,7 +44,7 @@ class Fit:
 
     constant_interval: Interval
     spread: float
-    """The factor by which a typical layer is off the law: exp of the residuals' standard deviation (divisor n - 1)."""
+    """The factor by which layers scatter about the law: exp of the residuals' standard deviation (divisor n - 1)."""
 
     exponent: float
     """b in m = a·s**b, fitted freely; -1 if the law holds, 0 if the mean square does not depend on the fan sum."""
@@ -148,23 +148,26 @@ def _prediction(fit: Fit) -> str:
     low, high = (_number(end) for end in fit.constant_interval)
     return (
         f"Fitted to {fit.layers} layers, the law {fit.law} has c = {_number(fit.constant)} (95 % interval {low} to "
-        f"{high}; Glorot's initialisation has 2) and misses a typical layer by a factor of {_number(fit.spread)}."
+        f"{high}; Glorot's initialisation has 2), and the layers scatter about it by a factor of {_number(fit.spread)} "
+        "(one standard deviation)."
     )
 
 
 def _verdict(fit: Fit) -> str:
     if fit.verdict == "undetermined":
         return f"Whether mean squares fall as 1/(n_in+n_out) is undetermined: {fit.because}."
-    low, high = fit.exponent_interval
-    slope = f"they go as (n_in+n_out)^{_signed(fit.exponent)} (95 % interval {_signed(low)} to {_signed(high)})"
+    low, high = (_signed(end) for end in fit.exponent_interval)
+    found = f"the free exponent of n_in+n_out is {_signed(fit.exponent)} (95 % interval {low} to {high}"
     if fit.verdict == "contradicted":
-        return f"That mean squares fall as 1/(n_in+n_out) is contradicted: {slope}, and -1 is outside."
-    return f"That mean squares fall as 1/(n_in+n_out) is supported: {slope}, with -1 inside and 0 outside."
+        return f"The law's exponent, -1, is contradicted: {found}, were the layers independent), which excludes -1."
+    return f"The law's exponent, -1, is supported: {found}, were the layers independent), which holds -1 and not 0."
 
 
 def _number(value: float) -> str:
     """Three significant digits, in words where float64 has no number for it."""
-    return f"{value:.3g}" if math.isfinite(value) else "more than 1e308"
+    if not math.isfinite(value):
+        return "more than 1e308"
+    return f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
 def _signed(value: float) -> str:

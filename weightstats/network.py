@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from weightstats.checkpoint import Checkpoint
-from weightstats.errors import UsageError
+from weightstats.errors import UsageError, shortened
 from weightstats.tensors import Tensor
 
 ROOT_KEYS: tuple[str, ...] = (
@@ -108,7 +108,8 @@ def _keys_of(tensors: Iterable[Tensor], root: str) -> tuple[str, ...]:
     for prefix in prefixes:
         if ".".join(prefix) == root:
             return prefix
-    known = ", ".join(".".join(prefix) for prefix in list(prefixes)[:20])
+    short = [shortened(".".join(prefix)) for prefix in prefixes if len(prefix) <= 2]
+    known = ", ".join(short[:10]) + (f" and {len(short) - 10} more" if len(short) > 10 else "")
     parts = f"it has {known}" if known else "its tensors lie in no parts that could be chosen from"
     raise UsageError(f"no part of the checkpoint is called {root!r}: {parts}")
 

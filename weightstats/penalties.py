@@ -15,11 +15,11 @@ PENALTIES: tuple[PenaltyName, ...] = ("plain", "per_element", "fan_scaled")
 
 FORMULAS: dict[PenaltyName, str] = {
     "plain": "Σ w²",
-    "per_element": "Σ w² / (n_in·n_out)",
-    "fan_scaled": "Σ w² · (n_in+n_out) / (n_in·n_out)",
+    "per_element": "Σ w² / N",
+    "fan_scaled": "Σ w² · (n_in+n_out) / N",
 }
-"""As they are written for a fully connected layer, whose n_in·n_out elements are N; elsewhere N takes its place, since
-a convolution's receptive field counts in both fans."""
+"""N counts a layer's elements: n_in·n_out where it is fully connected, and less in a convolution, whose receptive field
+counts in both fans."""
 
 DEFAULT_WEIGHT_DECAY = 1e-4
 

@@ -85,4 +85,7 @@ def read_file(file: File) -> Checkpoint:
     for start, problem in STRANGERS:
         if head.startswith(start) or text.startswith(start):
             raise CheckpointError(file.location, problem)
-    raise CheckpointError(file.location, f"is not in a format that is read ({', '.join(r.FORMAT for r in READERS)})")
+    raise CheckpointError(
+        file.location,
+        f"is not in a format that is read ({', '.join([*(reader.FORMAT for reader in READERS), shards.FORMAT])})",
+    )

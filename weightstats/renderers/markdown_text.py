@@ -18,7 +18,17 @@ def render(report: Report) -> str:
     """The report with a table of layers, the finding, the splits and what was left out."""
     lines = [escaped(line) for line in words.header(report)]
     lines += [f"- **Warning:** {escaped(warning)}" for warning in report.checkpoint.warnings]
-    lines += ["", *(escaped(sentence) for sentence in report.findings), "", *_layers(report), "", *_splits(report), ""]
+    lines += [
+        "",
+        *(escaped(sentence) for sentence in report.findings),
+        "",
+        *_layers(report),
+        "",
+        *_splits(report),
+        "",
+        escaped(words.evenest(report)),
+        "",
+    ]
     lines += _left_out(report)
     return "\n".join(lines) + "\n"
 
@@ -50,6 +60,10 @@ def _left_out(report: Report) -> list[str]:
         if not layer.fitted:
             lines.append(f"- {escaped(layer.name)}: not in the fit, {escaped(layer.left_out_because or '')}")
     for (kind, reason), members in words.others_by_reason(report.others).items():
-        lines.append(f"- {len(members)} {escaped(kind)}: {escaped(reason)}")
+        names = [member.name for member in members]
+        shown = ", ".join(escaped(name) for name in names[:3]) + (
+            f" and {len(names) - 3} more" if len(names) > 3 else ""
+        )
+        lines.append(f"- {escaped(kind)} ×{len(names)}: {shown} ({escaped(reason)})")
     lines += [f"- unread: {escaped(entry.name)}: {escaped(entry.reason)}" for entry in report.unread]
     return lines

@@ -70,6 +70,7 @@ def _print(console: Console, report: Report, width: int) -> None:
         console.print()
         console.print(_splits(report))
         console.print(Text(_about_splits(report), "dim"))
+        console.print(Text(words.evenest(report), "bold"))
     console.print()
     _left_out(console, report)
 
@@ -121,7 +122,7 @@ def _bar(share: float, most: float, width: int) -> Text:
 
 
 def _legend(report: Report) -> str:
-    ratio = "ratio: mean square over the fitted law's, 1 on the law"
+    ratio = "ratio: mean square over the fitted law's, 1 = on the law"
     ratio += ". " if all(layer.fitted for layer in report.layers) else "; – where the fit leaves the layer out. "
     return f"{ratio}plain, per-element, fan-scaled: the layer's share of each L2 penalty."
 
@@ -143,7 +144,7 @@ def _splits(report: Report) -> Table:
 
 
 def _about_splits(report: Report) -> str:
-    text = "evenness: 1 where every layer carries the same share, 1/layers where one carries all"
+    text = "N: a layer's elements, n_in·n_out in a linear one. evenness: 1 where every layer carries the same share, 1/layers where one carries all"
     if not all(layer.fitted for layer in report.layers):
         text += "; in brackets, over the fitted layers only"
     return f"{text}."

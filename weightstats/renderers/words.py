@@ -40,7 +40,7 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "overflow"
-    return f"{value:.{digits}g}"
+    return f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:.{digits}g}"
 
 
 def ratio(value: float) -> str:
@@ -159,6 +159,16 @@ def others_by_reason(others: Sequence[OtherRow]) -> dict[tuple[str, str], list[O
         reason = "stored once with another tensor, and counted there" if other.kind == "tied" else other.reason
         groups.setdefault((other.kind, reason), []).append(other)
     return groups
+
+
+def evenest(report: Report) -> str:
+    """Which penalty splits most evenly, in one sentence; '' where none can be told."""
+    known = {penalty: split.evenness for penalty, split in report.penalties.items() if not math.isnan(split.evenness)}
+    if not known or len(report.layers) < 2:
+        return ""
+    most = max(known.values())
+    names = " and ".join(TITLES[penalty] for penalty, value in known.items() if most - value < 0.005)
+    return f"Most even here: {names}. If the law held exactly, the fan-scaled penalty would be, with 1."
 
 
 def header(report: Report) -> tuple[str, ...]:
