@@ -144,7 +144,10 @@ def _splits(report: Report) -> Table:
 
 
 def _about_splits(report: Report) -> str:
-    text = "N: a layer's elements, n_in·n_out in a linear one. evenness: 1 where every layer carries the same share, 1/layers where one carries all"
+    text = (
+        "N: a layer's elements, n_in·n_out in a linear one. "
+        "evenness: 1 where every layer carries the same share, 1/layers where one carries all"
+    )
     if not all(layer.fitted for layer in report.layers):
         text += "; in brackets, over the fitted layers only"
     return f"{text}."
