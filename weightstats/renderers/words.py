@@ -168,7 +168,7 @@ def evenest(report: Report) -> str:
         return ""
     most = max(known.values())
     names = " and ".join(TITLES[penalty] for penalty, value in known.items() if most - value < 0.005)
-    return f"Most even here: {names}. If the law held exactly, the fan-scaled penalty would be, with 1."
+    return f"Most even here: {names}. If the law held exactly, the fan-scaled one would be, with an evenness of 1."
 
 
 def header(report: Report) -> tuple[str, ...]:
