@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,9 @@ class Command:
 
     name: str
     arguments: tuple[str, ...]
+    file: Path | None = None
+    """What it reads: brought into the page cache before each run."""
+
     most_runs: int | None = None
     """For a slow one: fewer runs than the others."""
 
@@ -67,18 +70,13 @@ class Timing:
     """Runs during which something else was busy, at every try."""
 
 
-def interleaved(
-    commands: Sequence[Command],
-    repeats: int,
-    environment: Mapping[str, str],
-    before: Callable[[], None] = lambda: None,
-) -> dict[str, Timing]:
-    """The timing of each command by its name: one run of each, then the next of each, `before` ahead of every run."""
+def interleaved(commands: Sequence[Command], repeats: int, environment: Mapping[str, str]) -> dict[str, Timing]:
+    """The timing of each command by its name: one run of each, then the next of each."""
     runs: dict[str, list[Run]] = {command.name: [] for command in commands}
     for number in range(repeats):
         for command in commands:
             if command.most_runs is None or number < command.most_runs:
-                runs[command.name].append(_undisturbed(command, environment, before))
+                runs[command.name].append(_undisturbed(command, environment))
     return {name: _timing(of_one) for name, of_one in runs.items()}
 
 
@@ -103,6 +101,7 @@ def peak_of_tree(command: Command, environment: Mapping[str, str]) -> int:
 
     Proportional: a page that several processes share (forked ones share nearly all) counts once.
     """
+    _warm_up(command.file)
     process = subprocess.Popen(
         command.arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(environment)
     )
@@ -113,16 +112,24 @@ def peak_of_tree(command: Command, environment: Mapping[str, str]) -> int:
     return peak
 
 
-def _undisturbed(command: Command, environment: Mapping[str, str], before: Callable[[], None]) -> Run:
+def _undisturbed(command: Command, environment: Mapping[str, str]) -> Run:
     """The first run that nothing disturbed, or else the one that others disturbed least."""
     tries: list[Run] = []
     for _ in range(TRIES if command.most_runs is None else 1):
-        before()
+        _warm_up(command.file)
         tries.append(run(command, environment))
         if not tries[-1].disturbed:
             return tries[-1]
         _wait_for_quiet()
     return min(tries, key=lambda one: one.others)
+
+
+def _warm_up(file: Path | None) -> None:
+    """Read it, right before it is needed: a system may drop the pages of idle files after seconds."""
+    buffer = bytearray(1 << 20)
+    with open(file or os.devnull, "rb", buffering=0) as stream:
+        while stream.readinto(buffer):
+            pass
 
 
 def _wait_for_quiet() -> None:

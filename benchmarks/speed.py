@@ -14,12 +14,11 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions, version
 from pathlib import Path
 
-from checkpoints import TORCH_DTYPES, make, wanted
+from checkpoints import TORCH_DTYPES, Wanted, make, wanted
 from runs import Command, Timing, interleaved, peak_of_tree, run
 
 BARS = {"F32": 2.0, "BF16": 3.0, "F16": 3.0}
@@ -37,18 +36,33 @@ state = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
 print(weightwatcher.WeightWatcher(model=state).analyze())
 """
 
+TEN_LINES = Path(__file__).with_name("ten_lines.py")
+
 WEIGHTSTATS = str(Path(sysconfig.get_path("scripts")) / "weightstats")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One file, and what reading it took, by the name of the command."""
+class Subject:
+    """A file to read, and with what beside weightstats."""
 
+    label: str
     dtype: str
-    format: str
-    size: int
+    path: Path
+    tiny: Path
+    """A file of the same format that is read at once: all that it takes is start-up."""
+
+    peers: tuple[Command, ...]
+    """Without the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What reading a file took, by the name of the command."""
+
+    subject: Subject
     timings: Mapping[str, Timing]
     tree_peak: int
+    """Bytes of all processes of weightstats together."""
 
     @property
     def times_cat(self) -> float:
@@ -90,24 +104,44 @@ def _sections(options: argparse.Namespace, folder: Path) -> list[str]:
         print(text, flush=True)
         parts.append(text)
 
-    networks = {dtype: wanted(folder, dtype.lower(), dtype, round(options.size * 1e9), WIDTH) for dtype in TORCH_DTYPES}
-    tiny = wanted(folder, "tiny", "F32", TINY_SIZE, TINY_WIDTH)
-    _in_other_process(make, (tiny, *networks.values()))
+    size = round(options.size * 1e9)
+    networks = [wanted(folder, dtype.lower(), dtype, size, WIDTH) for dtype in TORCH_DTYPES]
+    half, tiny = wanted(folder, "half", "F32", size // 2, WIDTH), wanted(folder, "tiny", "F32", TINY_SIZE, TINY_WIDTH)
+    _in_other_process(make, (tiny, half, *networks))
     environment = _environment(folder)
-    peers = _peers(options.peers, tiny.paths["torch zip"], environment)
 
     add(f"{_machine(options.peers)}\n")
+    for path in tiny.paths.values():
+        for command in (_inspect(path), _script(path)):
+            run(command, environment)  # reads and compiles the modules
     add(_start_up(tiny.paths["safetensors"], options.repeats, environment))
+    peers = _peers(options.peers, tiny.paths["torch zip"], environment)
     measured = []
-    for dtype, network in networks.items():
-        for form, path in network.paths.items():
-            own_peers = [peer for peer in peers if _is_wanted(peer, dtype, form)]
-            measured.append(_measured(dtype, form, path, tiny.paths["safetensors"], own_peers, options, environment))
-            print(f"measured: {dtype} {form}", file=sys.stderr)
+    for subject in _subjects(networks, half, tiny, peers):
+        measured.append(_measured(subject, options.repeats, environment))
+        print(f"measured: {subject.label}", file=sys.stderr)
     add(_warm(measured))
     add(_memory(measured))
-    add(_cold(networks["F32"].paths["safetensors"], tiny.paths["safetensors"], environment))
+    add(_cold(measured[0].subject, environment))
     return parts
+
+
+def _subjects(networks: list[Wanted], half: Wanted, tiny: Wanted, peers: dict[str, Command]) -> list[Subject]:
+    """Each network in each format.
+
+    The peers are slow: weightlens reads only the safetensors files, WeightWatcher has a smaller file for itself.
+    """
+    lens = tuple(peer for name, peer in peers.items() if name == "weightlens")
+    subjects = [
+        Subject(f"{network.dtype} {form}", network.dtype, path, tiny.paths[form], lens if form == "safetensors" else ())
+        for network in networks
+        for form, path in network.paths.items()
+    ]
+    if "WeightWatcher" in peers:
+        form = "torch zip"
+        watched = (peers["WeightWatcher"],)
+        subjects.append(Subject(f"F32 {form}, half as large", "F32", half.paths[form], tiny.paths[form], watched))
+    return subjects
 
 
 def _in_other_process(function: object, *arguments: object) -> None:
@@ -125,11 +159,11 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**kept, "PYTHONPYCACHEPREFIX": str((folder / "bytecode").absolute())}
 
 
-def _peers(folder: Path | None, tiny: Path, environment: Mapping[str, str]) -> list[Command]:
-    """The peers that are there and work, without the file that they are to read; each runs once, they are slow."""
+def _peers(folder: Path | None, tiny: Path, environment: Mapping[str, str]) -> dict[str, Command]:
+    """The peers that are there and work, without the file that they are to read."""
     if folder is None:
-        return []
-    found = []
+        return {}
+    found = {}
     for peer in (
         Command("weightlens", (str(folder / "lens"), "analyze"), most_runs=1),
         Command("WeightWatcher", (str(folder / "python"), "-c", WEIGHTWATCHER), most_runs=1),
@@ -139,56 +173,28 @@ def _peers(folder: Path | None, tiny: Path, environment: Mapping[str, str]) -> l
         except (OSError, RuntimeError) as error:
             print(f"left out: {peer.name}: {error}", file=sys.stderr)
         else:
-            found.append(peer)
+            found[peer.name] = peer
     return found
 
 
-def _is_wanted(peer: Command, dtype: str, form: str) -> bool:
-    """WeightWatcher takes a minute for one file; weightlens is no faster or slower in one format than in the other."""
-    return (dtype, form) == ("F32", "torch zip") or (peer.name == "weightlens" and form == "safetensors")
-
-
 def _reading(command: Command, path: Path) -> Command:
-    return Command(command.name, (*command.arguments, str(path)), command.most_runs)
+    return replace(command, arguments=(*command.arguments, str(path)), file=path)
 
 
 def _inspect(path: Path, name: str = "weightstats") -> Command:
-    return Command(name, (WEIGHTSTATS, "inspect", str(path), "--format", "json"))
+    return Command(name, (WEIGHTSTATS, "inspect", str(path), "--format", "json"), path)
 
 
 def _script(path: Path) -> Command:
-    return Command("script", (sys.executable, str(Path(__file__).with_name("ten_lines.py")), str(path)), most_runs=3)
+    return Command("script", (sys.executable, str(TEN_LINES), str(path)), path, most_runs=3)
 
 
-def _measured(
-    dtype: str,
-    form: str,
-    path: Path,
-    tiny: Path,
-    peers: list[Command],
-    options: argparse.Namespace,
-    environment: Mapping[str, str],
-) -> Measured:
-    commands = [
-        Command("cat", ("cat", str(path))),
-        _inspect(path),
-        _inspect(tiny, name="start-up"),
-        _script(path),
-        *(_reading(peer, path) for peer in peers),
-    ]
-    for command in (_inspect(tiny), _script(tiny)):
-        run(command, environment)  # reads and compiles the modules
-    timings = interleaved(commands, options.repeats, environment, before=partial(_warm_up, path))
-    _warm_up(path)
-    return Measured(dtype, form, path.stat().st_size, timings, peak_of_tree(_inspect(path), environment))
-
-
-def _warm_up(path: Path) -> None:
-    """Read the file, so that it lies in the page cache."""
-    buffer = bytearray(1 << 20)
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
+def _measured(subject: Subject, repeats: int, environment: Mapping[str, str]) -> Measured:
+    path = subject.path
+    own = (Command("cat", ("cat", str(path)), path), _inspect(path), _inspect(subject.tiny, name="start-up"))
+    commands = [*own, _script(path), *(_reading(peer, path) for peer in subject.peers)]
+    timings = interleaved(commands, repeats, environment)
+    return Measured(subject, timings, peak_of_tree(_inspect(path), environment))
 
 
 def _machine(peers: Path | None) -> str:
@@ -210,16 +216,15 @@ def _lines(path: Path) -> list[str]:
 def _start_up(tiny: Path, repeats: int, environment: Mapping[str, str]) -> str:
     commands = [
         Command("`weightstats --help`", (WEIGHTSTATS, "--help")),
-        Command(f"`weightstats inspect`, {tiny.stat().st_size / 1e6:.1f} MB", (WEIGHTSTATS, "inspect", str(tiny))),
+        Command(
+            f"`weightstats inspect`, {tiny.stat().st_size / 1e6:.1f} MB", (WEIGHTSTATS, "inspect", str(tiny)), tiny
+        ),
         _inspect(tiny, name="the same, `--format json`"),
     ]
     bars = {commands[0].name: "0.25", commands[1].name: "0.5", commands[2].name: ""}
-    for command in commands:
-        run(command, environment)
-    timings = interleaved(commands, repeats, environment, before=partial(_warm_up, tiny))
     rows = [
         [name, f"{timing.median:.3f}", f"{timing.shortest:.3f}", bars[name], _megabytes(timing.peak)]
-        for name, timing in timings.items()
+        for name, timing in interleaved(commands, repeats, environment).items()
     ]
     return _table("Start-up", ["command", "median s", "min s", "bar s", "peak MB"], rows)
 
@@ -231,9 +236,9 @@ def _warm(measured: list[Measured]) -> str:
     rows = []
     for one in measured:
         own, start, cat = (one.timings[name] for name in ("weightstats", "start-up", "cat"))
-        row = [f"{one.dtype} {one.format}", f"{one.size:,}", f"{cat.median:.3f}"]
+        row = [one.subject.label, f"{one.subject.path.stat().st_size:,}", f"{cat.median:.3f}"]
         row += [f"{own.median:.3f}", f"{own.shortest:.3f}", f"{start.median:.3f}"]
-        row += [f"{one.times_cat:.2f}", f"{BARS[one.dtype]:.0f}"]
+        row += [f"{one.times_cat:.2f}", f"{BARS[one.subject.dtype]:.0f}"]
         for name in others:
             timing = one.timings.get(name)
             row += [f"{timing.median:.2f}", f"{one.times_faster(name):.1f}"] if timing else ["", ""]
@@ -249,7 +254,7 @@ def _others(measured: list[Measured]) -> list[str]:
 
 def _disturbed(measured: list[Measured]) -> str:
     names = [
-        f"{name} on {one.dtype} {one.format} ({timing.disturbed} of {timing.runs})"
+        f"{name} on {one.subject.label} ({timing.disturbed} of {timing.runs})"
         for one in measured
         for name, timing in one.timings.items()
         if timing.disturbed
@@ -262,17 +267,18 @@ def _memory(measured: list[Measured]) -> str:
     rows = []
     for one in measured:
         peaks = {name: _megabytes(timing.peak) for name, timing in one.timings.items()}
-        row = [f"{one.dtype} {one.format}", peaks["weightstats"], _megabytes(one.tree_peak), "200"]
+        row = [one.subject.label, peaks["weightstats"], _megabytes(one.tree_peak), "200"]
         rows.append(row + [peaks.get(name, "") for name in others])
     headings = ["file", "weightstats, largest process MB", "weightstats, all processes MB", "bar MB"]
     return _table("Peak memory", headings + [f"{name} MB" for name in others], rows)
 
 
-def _cold(path: Path, tiny: Path, environment: Mapping[str, str]) -> str:
+def _cold(subject: Subject, environment: Mapping[str, str]) -> str:
     """The file read from the disk, by dd past the page cache and by weightstats."""
     title = "Files not in the page cache"
     if not os.access(DROP_CACHES, os.W_OK):
         return f"## {title}\n\nSkipped: only root may write {DROP_CACHES}.\n"
+    path, tiny = subject.path, subject.tiny
     disk = Command("dd", ("dd", f"if={path}", "of=/dev/null", "bs=4M", "iflag=direct"))
     rows, ratios = [], []
     for number in range(1, COLD_ROUNDS + 1):
@@ -286,7 +292,7 @@ def _cold(path: Path, tiny: Path, environment: Mapping[str, str]) -> str:
         rows.append([str(number), *(f"{s:.3f}" for s in (plain, own, start_up)), f"{speed:,.0f}", f"{ratios[-1]:.2f}"])
     rows.append(["median", "", "", "", "", f"{statistics.median(ratios):.2f}"])
     headings = ["round", "dd s", "weightstats s", "start-up s", "dd MB/s", "throughput, times dd's (bar 0.9)"]
-    return _table(f"{title}: F32 safetensors", headings, rows)
+    return _table(f"{title}: {subject.label}", headings, rows)
 
 
 def _drop_caches() -> None:
