@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from makers import distinct, ending_soon, entry, named_values, opened, reasons, safetensors_file, values
 
 from weightstats.errors import CheckpointError
+from weightstats.limits import changed_limits
 from weightstats.readers import open_checkpoint
 
 FLOATS = 4
@@ -179,7 +181,7 @@ def test_the_reason_stays_short_however_long_the_dtype_is(tmp_path: Path) -> Non
     assert len(reasons(checkpoint)["a"]) < 1000
 
 
-@pytest.mark.parametrize(("dtype", "shape", "size"), [("F4", [4], 2), ("F6_E2M3", [4], 3), ("F8_E8M0", [4], 4)])
+@pytest.mark.parametrize(("dtype", "shape", "size"), [("F6_E2M3", [4], 3), ("F6_E3M2", [8], 6)])
 def test_a_dtype_of_the_format_that_is_not_read_costs_one_tensor(
     tmp_path: Path, dtype: str, shape: list[int], size: int
 ) -> None:
@@ -190,10 +192,38 @@ def test_a_dtype_of_the_format_that_is_not_read_costs_one_tensor(
     assert not refused_by_the_library(tmp_path / "f")
 
 
+def test_halves_of_bytes_are_the_numbers_of_the_microscaling_format(tmp_path: Path) -> None:
+    codes = np.arange(16, dtype=np.uint8)
+    packed = codes[::2] | codes[1::2] << 4
+    checkpoint = opened(tmp_path / "f", safetensors_file({"a": entry("F4", [4, 4], 0, 8)}, packed.tobytes()))
+    assert [tensor.dtype.name for tensor in checkpoint.tensors] == ["F4"]
+    assert checkpoint.tensors[0].stored_bytes == 8
+    expected = codes.view(ml_dtypes.float4_e2m1fn).astype(np.float64)
+    assert sorted(values(checkpoint.tensors[0])) == sorted(expected)
+    assert not refused_by_the_library(tmp_path / "f")
+
+
+def test_blanks_before_the_header_are_read_with_a_warning(tmp_path: Path) -> None:
+    checkpoint = opened(
+        tmp_path / "f", safetensors_file(b"  " + json.dumps({"a": entry("F32", [1], 0, 4)}).encode(), bytes(4))
+    )
+    assert named_values(checkpoint) == {"a": [0.0]}
+    assert checkpoint.warnings == ("its header starts with blanks, which the format does not allow",)
+
+
+def test_more_tensors_than_the_limit_are_refused_before_they_are_made(tmp_path: Path) -> None:
+    header = {f"t{index}": entry("F32", [1], 4 * index, 4 * index + 4) for index in range(3)}
+    with (
+        changed_limits({"tensors": 2}),
+        pytest.raises(CheckpointError, match="describes 3 tensors, more than the 2 that"),
+    ):
+        opened(tmp_path / "f", safetensors_file(header, bytes(12)))
+
+
 def test_too_many_dimensions_cost_one_tensor(tmp_path: Path) -> None:
     header = {"a": entry("F32", [1] * 65, 0, 4), "b": entry("F32", [1], 4, 8)}
     checkpoint = opened(tmp_path / "f", safetensors_file(header, bytes(8)))
-    assert reasons(checkpoint) == {"a": "it has 65 dimensions, more than 64"}
+    assert reasons(checkpoint) == {"a": "it has 65 dimensions, more than the 64 that --limit rank=N sets"}
     assert named_values(checkpoint) == {"b": [0.0]}
 
 
@@ -213,7 +243,10 @@ def field_replaced(field: str, written: str) -> bytes:
 
 
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "header longer than the format allows": (struct.pack("<Q", 100_000_001) + ONE, "the format allows 100,000,000"),
+    "header longer than the format allows": (
+        struct.pack("<Q", 100_000_001) + ONE,
+        "claims 100,000,001 bytes, more than the 100,000,000 that --limit",
+    ),
     "header of 2^63 bytes": (struct.pack("<Q", 2**63) + ONE, "claims 9,223,372,036,854,775,808 bytes"),
     "header of 2^64-1 bytes": (struct.pack("<Q", 2**64 - 1) + ONE, "claims 18,446,744,073,709,551,615 bytes"),
     "header beyond the file": (struct.pack("<Q", len(ONE) + 1) + ONE, "is truncated: its header claims"),

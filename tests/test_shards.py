@@ -11,6 +11,7 @@ import pytest
 from makers import Stored, entry, floats, named_values, opened, pickled, reasons, safetensors_file, view, zip_file
 
 from weightstats.errors import CheckpointError
+from weightstats.limits import changed_limits
 from weightstats.readers import open_checkpoint, read_file, shards
 from weightstats.readers.shards import PREFERRED, SUFFIXES
 
@@ -221,7 +222,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
     def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(CheckpointError, match="cannot be listed: Permission denied"):
         open_checkpoint(str(tmp_path))
 
@@ -419,11 +420,16 @@ def test_a_malformed_index_is_refused_with_the_rule(tmp_path: Path, content: byt
     assert str(caught.value).isprintable()
 
 
-def test_an_index_beyond_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     with_index(tmp_path)
     size = (tmp_path / INDEX).stat().st_size
-    monkeypatch.setattr(shards, "LIMITS", shards.LIMITS.__class__(index_bytes=size - 1))
-    with pytest.raises(CheckpointError, match=rf"is an index of {size} bytes, more than {size - 1}"):
+    with (
+        changed_limits({"index_bytes": size - 1}),
+        pytest.raises(
+            CheckpointError,
+            match=rf"is an index of {size} bytes, more than the {size - 1} that --limit index_bytes=N sets",
+        ),
+    ):
         open_checkpoint(str(tmp_path))
 
 

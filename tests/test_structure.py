@@ -10,8 +10,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "weightstats"
 
 ORDER = (
-    *("version", "limits", "errors", "places", "dtypes", "tensors", "checkpoint", "order"),
-    *("pickle_records", "torch_records", "readers", "network", "layer_names", "layers", "moments", "laws", "penalties"),
+    *("version", "limits", "errors", "places", "extras", "dtypes", "tensors", "encodings", "checkpoint", "order"),
+    *(
+        "zip_archive",
+        "protobuf",
+        "pickle_records",
+        "torch_records",
+        "readers",
+        "network",
+        "layer_names",
+        "layers",
+        "moments",
+        "laws",
+        "penalties",
+    ),
     *("report", "renderers", "inspection", "cli"),
 )
 

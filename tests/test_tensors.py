@@ -217,7 +217,7 @@ def test_no_view_is_read_beyond_its_storage(
         ((3, 3), (1, 1), 0, "its strides visit the same element in two places"),
         ((2, 3), (2, 1), 0, "its strides visit the same element in two places"),
         ((2, 2, 2), (4, 1, 1), 0, "its strides visit the same element in two places"),
-        ((1,) * 65, None, 0, "it has 65 dimensions, more than 64"),
+        ((1,) * 65, None, 0, "it has 65 dimensions, more than the 64 that"),
         ((2, 2), (1,), 0, "it has 2 dimensions but 1 strides"),
         ((2,), (2, 1), 0, "it has 1 dimensions but 2 strides"),
     ],
@@ -245,7 +245,7 @@ def test_64_dimensions_are_read() -> None:
 
 @pytest.mark.parametrize("shape", [(2**63,), (2**2000, 2**2000), (2**40, 2**40)])
 def test_more_elements_than_64_bits_count_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(TensorError, match="its shape claims more than 9,223,372,036,854,775,807 elements"):
+    with pytest.raises(TensorError, match="the elements of its shape are more than the 9,223,372,036,854,775,807 that"):
         counted(10, shape, (0,) * len(shape))
 
 

@@ -511,7 +511,7 @@ WHOLE = view(FOUR, [4])
         (view(FOUR, [2], [-1]), "its size, stride or offset is negative"),
         (view(FOUR, [2, 2], [1]), "it has 2 dimensions but 1 strides"),
         (view(FOUR, [2, 2], [1, 1]), "its strides visit the same element in two places"),
-        (view(FOUR, [1] * 100_000, [1] * 100_000), "it has 100,000 dimensions, more than 64"),
+        (view(FOUR, [1] * 100_000, [1] * 100_000), "it has 100,000 dimensions, more than the 64 that --limit"),
         (view(FOUR, [1.0], [1]), "its size, stride or offset is not made of integers"),
         (view(FOUR, [True], [1]), "its size, stride or offset is not made of integers"),
         (view(FOUR, ["1"], [1]), "its size, stride or offset is not made of integers"),
@@ -671,8 +671,10 @@ def test_a_pickle_deeper_in_the_archive_is_not_the_checkpoint_s(tmp_path: Path) 
 def test_an_archive_without_a_pickle_is_not_a_torch_file(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("weights.npy", b"")
-    with pytest.raises(CheckpointError, match=r"is a zip archive without a data\.pkl: not a torch file"):
+        archive.writestr("weights.txt", b"")
+    with pytest.raises(
+        CheckpointError, match=r"is a zip archive that holds no checkpoint of a known format, but 'weights\.txt'"
+    ):
         opened(tmp_path / "f", stream.getvalue())
 
 
@@ -683,8 +685,8 @@ def test_an_archive_without_a_pickle_is_not_a_torch_file(tmp_path: Path) -> None
         pytest.param(None, 8, b"\x01", "it is encrypted", id="encrypted by the directory"),
         pytest.param(8, None, b"\x08", "name different compressions", id="compressed by the header"),
         pytest.param(None, 10, b"\x08", "name different compressions", id="compressed by the directory"),
-        pytest.param(8, 10, b"\x0c", r"compressed by a method \(number 12\) that torch does not use", id="bzip2"),
-        pytest.param(8, 10, b"\x63", r"compressed by a method \(number 99\) that torch does not use", id="method 99"),
+        pytest.param(8, 10, b"\x0c", r"compressed by a method \(number 12\) that is not read", id="bzip2"),
+        pytest.param(8, 10, b"\x63", r"compressed by a method \(number 99\) that is not read", id="method 99"),
         pytest.param(22, 24, b"\x0f", "the archive gives it two sizes", id="two sizes"),
         pytest.param(0, None, b"PK\x05\x06", "points at something else", id="no local header"),
         pytest.param(30, None, b"X", "points at something else", id="another local name"),
@@ -835,7 +837,7 @@ def test_a_damaged_compressed_storage_fails_when_it_is_read(tmp_path: Path) -> N
 def test_a_pickle_that_inflates_a_thousandfold_is_refused(tmp_path: Path) -> None:
     content = zip_file(bytes(100_000_000), {}, method=zipfile.ZIP_DEFLATED)
     assert len(content) < 200_000
-    with pytest.raises(CheckpointError, match=r"its archive/data\.pkl claims 100,000,000 bytes, more than is read"):
+    with pytest.raises(CheckpointError, match=r"its archive/data\.pkl claims to inflate 1,029 times"):
         opened(tmp_path / "f", content)
 
 

@@ -136,6 +136,7 @@ DTYPES: dict[str, DType] = {
         DType("F8_E5M2", "float", 1, _table(_minifloats(5, 15, "ieee"))),
         DType("F8_E4M3FNUZ", "float", 1, _table(_minifloats(4, 8, "fnuz"))),
         DType("F8_E5M2FNUZ", "float", 1, _table(_minifloats(5, 16, "fnuz"))),
+        DType("F8_E8M0", "float", 1, _table(np.append(2.0 ** np.arange(-127.0, 128.0), np.nan).astype(np.float32))),
         DType("C64", "complex", 8, _plain("c8")),
         DType("C128", "complex", 16, _plain("c16")),
         DType("I64", "integer", 8, _plain("i8")),
@@ -150,3 +151,17 @@ DTYPES: dict[str, DType] = {
     )
 }
 """Every dtype that can be read, by name."""
+
+
+def affine(name: str, stored: str, scale: float, zero_point: int) -> DType:
+    """Integers that stand for (q - zero_point) * scale: a whole tensor quantised with one scale.
+
+    `stored` is the name of the integers' dtype, `name` what the report calls the quantised one. KeyError for a dtype
+    that is not in the table.
+    """
+    integers = DTYPES[stored]
+
+    def decode(raw: Bytes, order: ByteOrder, words: NDArray[np.uint32]) -> Floats:
+        return (integers.decode(raw, order, words) - zero_point) * scale
+
+    return DType(name, "float", integers.width, decode)

@@ -102,9 +102,10 @@ def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict
     name, tensor = named.name, named.tensor
     if len(name) > MOST_NAME:
         return replace(_classified(Named(name[-MOST_NAME:], tensor), shapes, channels), name=name)
-    other = _stored_otherwise(named) or _by_table(named) or _vector(named, shapes)
-    if other is not None:
-        return other
+    other = _stored_otherwise(named)
+    item = other or _by_use(named) or _by_table(named) or _vector(named, shapes)
+    if item is not None:
+        return item
     path, _, leaf = name.rpartition(".")
     module = path.rpartition(".")[2] or name
     bias = shapes.get(f"{path}.bias" if path else "bias")
@@ -145,6 +146,23 @@ def _stored_otherwise(named: Named) -> Other | None:
     if tensor.dtype.width == 1 and len(tensor.shape) >= 2:
         return Other(name, "integers", tensor, "8-bit integers, perhaps quantised weights: their scale is not known")
     return Other(name, "integers", tensor, "integers: a table or a counter, or packed weights of unknown scale")
+
+
+def _by_use(named: Named) -> Layer | Other | None:
+    """What the file itself says that the tensor is for."""
+    name, tensor, use = named.name, named.tensor, named.tensor.use
+    if use is None or len(use.axes) not in (0, len(tensor.shape)):
+        return None
+    if not use.axes:
+        return Other(name, use.kind, tensor, use.because)
+    counts = dict.fromkeys("OIKB", 1)
+    for letter, size in zip(use.axes, tensor.shape, strict=True):
+        counts[letter] *= size
+    n_in, n_out = counts["I"] * counts["K"], counts["O"] * counts["K"] // use.groups
+    left_out = EMBEDDING_LEFT_OUT if use.kind == "embedding" else None
+    if tensor.dtype.kind == "complex":
+        left_out = COMPLEX_LEFT_OUT
+    return Layer(name, use.kind, tensor, n_in, n_out, "graph", use.because, left_out_because=left_out)
 
 
 def _by_table(named: Named) -> Other | None:

@@ -3,16 +3,20 @@
 Files are read with `pread` and never mapped: a mapped file that shrinks kills the process.
 """
 
+import contextlib
 import io
 import os
 import stat
+import tempfile
 import threading
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weightstats.errors import CheckpointError, quoted
+from weightstats.limits import LIMITS, over
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -31,7 +35,18 @@ class File:
     """Bytes in the file when it was opened."""
 
     descriptor: int
+    base: int = 0
+    """Where it starts in what the descriptor stands for: more than 0 for a part of a file."""
+
+    whole: "File | None" = None
+    """The file of which it is a part, kept open by it."""
+
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which it lies, as the user wrote it."""
+        return Path(self.location).parent
 
     @property
     def sequential(self) -> bool:
@@ -64,6 +79,13 @@ class File:
         """The file from its start as a seekable binary stream, up to `end` bytes."""
         return _Buffered(_Stream(self, self.size if end is None else min(end, self.size)))
 
+    def window(self, start: int, size: int, location: str) -> "File":
+        """A part of the file as a file of its own; CheckpointError where the part is not all there."""
+        if start < 0 or size < 0 or start + size > self.size:
+            raise CheckpointError(location, f"the file ends before byte {start + size:,}: it is truncated")
+        whole = self.whole or self
+        return File(location, size, self.descriptor, self.base + start, whole, whole.lock)
+
     def reader(self) -> "File":
         """Itself: any number of threads may read a file side by side."""
         return self
@@ -71,13 +93,13 @@ class File:
     def will_need(self, offset: int, length: int) -> None:
         """Tell the system that these bytes are read soon, where it can be told."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self.descriptor, self.base + offset, length, os.POSIX_FADV_WILLNEED)
 
     def _read_some(self, offset: int, buffer: memoryview) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self.descriptor, [buffer], offset)
+            return os.preadv(self.descriptor, [buffer], self.base + offset)
         with self.lock:
-            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            os.lseek(self.descriptor, self.base + offset, os.SEEK_SET)
             data = os.read(self.descriptor, len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -135,6 +157,52 @@ def open_file(path: Path, location: str | None = None) -> File:
         raise CheckpointError(location, "is not a regular file")
     file = File(location=location, size=status.st_size, descriptor=descriptor)
     weakref.finalize(file, os.close, descriptor)
+    return file
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder in which a checkpoint may lie."""
+
+    path: Path
+    location: str
+    """The path as the user wrote it, for messages."""
+
+    names: tuple[str, ...]
+    """Of its entries, sorted; no more than LIMITS.folder_entries of them."""
+
+    def open(self, name: str) -> File:
+        """A file in it, or in a folder inside it; CheckpointError for one that lies outside."""
+        return open_inside(self.path, name, self.location)
+
+
+def open_folder(path: Path, location: str | None = None) -> Folder:
+    """The folder at `path`; CheckpointError where it cannot be listed."""
+    location = str(path) if location is None else location
+    try:
+        with os.scandir(path) as entries:
+            names = [entry.name for _, entry in zip(range(LIMITS.folder_entries + 1), entries, strict=False)]
+    except OSError as error:
+        raise CheckpointError(location, f"cannot be listed: {error.strerror or error}") from error
+    if len(names) > LIMITS.folder_entries:
+        raise CheckpointError(location, f"is a folder of {over('folder_entries')} entries")
+    return Folder(path, location, tuple(sorted(names)))
+
+
+def written_out(pieces: Iterable[bytes], location: str) -> File:
+    """Bytes as a file without a name, for what is read at random and lies compressed; gone when it is not used."""
+    handle, path = tempfile.mkstemp(prefix="weightstats-")
+    with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays in the temporary folder
+        os.unlink(path)
+    size = 0
+    try:
+        for piece in pieces:
+            size += os.write(handle, piece)
+    except BaseException:
+        os.close(handle)
+        raise
+    file = File(location=location, size=size, descriptor=handle)
+    weakref.finalize(file, os.close, handle)
     return file
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from weightstats.dtypes import DTYPES, ByteOrder, DType, Floats
 from weightstats.errors import TensorError, shortened
-from weightstats.limits import LIMITS
+from weightstats.limits import LIMITS, over
 
 BLOCK_ELEMENTS = 1 << 17
 """Elements of one block at most: with its square in float32 it fits the second-level cache of current processors."""
@@ -89,6 +89,26 @@ class Buffers:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What a tensor is for, where the file itself says so: by its operators, or by a convention of its format."""
+
+    kind: str
+    """Of a layer ("linear", "conv2d", "depthwise_conv2d", "conv_transpose1d", "embedding", "lstm", "gru", "rnn"), or of
+    something else ("bias", "norm", "buffer", "parameter", "constant")."""
+
+    axes: str
+    """What each dimension of a layer's weight counts: O outputs, I inputs, K positions of the receptive field,
+    B maps of one kind that are stacked. '' where it is no layer."""
+
+    because: str
+    """The operator or the convention, for the report."""
+
+    groups: int = 1
+    """Of a convolution: every output is connected to one group of the inputs only, and every input to one of the
+    outputs. The dimension I counts the inputs of one group, O the outputs of all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A view of a storage. Made by `make_tensor`, which checks that the view lies within it."""
 
@@ -107,6 +127,10 @@ class Tensor:
     repeats: int
     """How many times each distinct element counts: more than 1 for an expanded view."""
 
+    use: Use | None = None
+    encoded_bytes: int | None = None
+    """What it takes in the file, where its storage gives elements that are decoded on the way."""
+
     @property
     def name(self) -> str:
         """The path with dots between the keys."""
@@ -119,7 +143,9 @@ class Tensor:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of its distinct elements."""
+        """Bytes of its distinct elements, as they are stored."""
+        if self.encoded_bytes is not None:
+            return self.encoded_bytes
         return self.elements // self.repeats * self.dtype.width if self.elements else 0
 
     @property
@@ -175,37 +201,40 @@ class Section:
 def make_tensor(
     path: tuple[str, ...],
     shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | DType,
     storage: Storage,
     offset: int = 0,
     strides: tuple[int, ...] | None = None,
+    use: Use | None = None,
 ) -> Tensor:
     """A tensor whose every element lies in `storage`; offset and strides in elements, contiguous by default.
 
     Raises TensorError, with the reason, for an unknown dtype and for a view that is malformed, reaches beyond the
     storage or visits an element in two places.
     """
-    if dtype not in DTYPES:
-        raise TensorError(f"its dtype {shortened(dtype)} is not one that can be read")
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise TensorError(f"its dtype {shortened(dtype)} is not one that can be read")
+        dtype = DTYPES[dtype]
     strides = _contiguous(shape) if strides is None else strides
     if len(shape) > LIMITS.rank:
-        raise TensorError(f"it has {len(shape):,} dimensions, more than {LIMITS.rank}")
+        raise TensorError(f"it has {len(shape):,} dimensions, {over('rank')}")
     if len(strides) != len(shape):
         raise TensorError(f"it has {len(shape)} dimensions but {len(strides)} strides")
     if offset < 0 or any(size < 0 for size in shape) or any(stride < 0 for stride in strides):
         raise TensorError("its size, stride or offset is negative")
-    held = storage.size // DTYPES[dtype].width
+    held = storage.size // dtype.width
     pairs = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
     if any(size == 0 for size in shape):
-        return Tensor(path, shape, DTYPES[dtype], storage, 0, ((0, 1),), 1)
+        return Tensor(path, shape, dtype, storage, 0, ((0, 1),), 1, use)
     end = offset + sum((size - 1) * stride for size, stride in pairs) + 1
     if end > held:
         raise TensorError(f"it needs {end:,} elements of a storage that holds {held:,}")
     if math.prod(shape) > LIMITS.elements:
-        raise TensorError(f"its shape claims more than {LIMITS.elements:,} elements")
+        raise TensorError(f"the elements of its shape are {over('elements')}")
     repeats = math.prod(size for size, stride in pairs if stride == 0)
     dimensions = _joined(tuple(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1])))
-    return Tensor(path, shape, DTYPES[dtype], storage, offset, dimensions, repeats)
+    return Tensor(path, shape, dtype, storage, offset, dimensions, repeats, use)
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,17 +5,24 @@ from pathlib import Path
 from typing import Protocol
 
 from weightstats.checkpoint import Checkpoint
-from weightstats.errors import CheckpointError
+from weightstats.errors import CheckpointError, quoted
 from weightstats.order import in_network_order
-from weightstats.places import File, open_file
+from weightstats.places import File, Folder, open_file, open_folder
 from weightstats.readers import safetensors_file, shards, torch_legacy, torch_zip
+from weightstats.zip_archive import SIGNATURES, Archive
 
 
-class Reader(Protocol):
-    """What each module of this folder offers."""
+class Format(Protocol):
+    """What each module of this folder says of itself."""
 
     FORMAT: str
     RECOGNISED_BY: str
+    EXTRA: str
+    """Of weightstats, which it needs; '' where it needs none."""
+
+
+class Reader(Format, Protocol):
+    """A module that reads a file."""
 
     def recognises(self, head: bytes, file: File) -> bool:
         """Whether the first bytes of a file are this format's."""
@@ -26,8 +33,26 @@ class Reader(Protocol):
         ...
 
 
+class FolderReader(Format, Protocol):
+    """A module that reads a folder."""
+
+    def recognises_folder(self, folder: Folder) -> bool:
+        """Whether the names in a folder are this format's."""
+        ...
+
+    def read_folder(self, folder: Folder) -> Checkpoint:
+        """The tensors in the folder, or CheckpointError."""
+        ...
+
+
 READERS: tuple[Reader, ...] = (torch_zip, torch_legacy, safetensors_file)
 """Formats of one file, tried in this order."""
+
+FOLDER_READERS: tuple[FolderReader, ...] = ()
+"""Formats of a folder, tried in this order; the last resort is a folder as the Hugging Face hub lays it out."""
+
+FORMATS: tuple[Format, ...] = tuple(dict.fromkeys((*READERS, *FOLDER_READERS, shards)))
+"""Every format that is read."""
 
 HEAD_BYTES = 512
 
@@ -62,8 +87,9 @@ def open_checkpoint(location: str) -> Checkpoint:
     """
     path = Path(location)
     if path.is_dir():
-        index, files = shards.in_folder(path, location)
-        return shards.read(index, files, location, read_file)
+        return _read_folder(open_folder(path, location))
+    if not path.exists() and path.with_name(f"{path.name}.index").exists():  # a TensorFlow checkpoint's prefix
+        path = path.with_name(f"{path.name}.index")
     file = open_file(path, location)
     if file.size == 0:
         raise CheckpointError(location, "is empty (0 bytes): the download or the save did not finish")
@@ -75,17 +101,28 @@ def open_checkpoint(location: str) -> Checkpoint:
     return replace(checkpoint, tensors=in_network_order([checkpoint.tensors]))
 
 
+def _read_folder(folder: Folder) -> Checkpoint:
+    for reader in FOLDER_READERS:
+        if reader.recognises_folder(folder):
+            return reader.read_folder(folder)
+    index, files = shards.in_folder(folder)
+    return shards.read(index, files, folder.location, read_file)
+
+
 def read_file(file: File) -> Checkpoint:
     """The checkpoint in one file."""
     head = file.read(0, min(file.size, HEAD_BYTES))
     for reader in READERS:
         if reader.recognises(head, file):
             return reader.read(file)
+    if head.startswith(SIGNATURES):
+        names = quoted(", ".join(Archive(file).entries))
+        raise CheckpointError(file.location, f"is a zip archive that holds no checkpoint of a known format, but {names}")
     text = head.lstrip().lower()
     for start, problem in STRANGERS:
         if head.startswith(start) or text.startswith(start):
             raise CheckpointError(file.location, problem)
     raise CheckpointError(
         file.location,
-        f"is not in a format that is read ({', '.join([*(reader.FORMAT for reader in READERS), shards.FORMAT])})",
+        "is not in a format that is read (`weightstats formats` lists them)",
     )

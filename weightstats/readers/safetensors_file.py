@@ -9,21 +9,36 @@ import math
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES
+from weightstats.encodings import Encoding, encoded
 from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.limits import LIMITS
+from weightstats.limits import LIMITS, over
 from weightstats.places import File
 from weightstats.tensors import Storage, Tensor, make_tensor
 
 FORMAT = "safetensors"
 RECOGNISED_BY = "an 8-byte header length, then a JSON object"
+EXTRA = ""
 
 MOST_NESTED = 127
 """serde_json's limit, which the reference implementation has."""
 
-BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
-"""Bits of the dtypes that the format has and that are not read; their ranges are checked all the same."""
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+"""Bits of the dtypes that are narrower than a byte. How six bits are packed is not specified: those are not read."""
+
+_F4_VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+"""E2M1: OCP microscaling formats specification 1.0, section 5.3.3."""
+
+
+def _halves(raw: NDArray[np.uint8], first: int) -> NDArray[np.float32]:
+    return _F4_VALUES[np.concatenate((raw & 15, raw >> 4), axis=1)]
+
+
+F4 = Encoding("F4", block_elements=2, block_bytes=1, decode=_halves)
 
 
 def recognises(head: bytes, file: File) -> bool:
@@ -45,24 +60,32 @@ def read(file: File) -> Checkpoint:
             _refuse(file, f"the bytes of tensors {kind} before {quoted(name)}")
         end_of_last = end
         try:
-            tensors.append(make_tensor((name,), shape, dtype, Storage(file, start + begin, end - begin)))
+            storage = Storage(file, start + begin, end - begin)
+            made = (
+                encoded((name,), shape, F4, storage) if dtype == "F4" else make_tensor((name,), shape, dtype, storage)
+            )
+            tensors.append(made)
         except TensorError as error:
             unread.append(Unread(name, str(error)))
     if end_of_last != data_size:
         problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
         _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
-    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread))
+    blanks = file.read(8, 1).isspace()
+    warnings = ("its header starts with blanks, which the format does not allow",) if blanks else ()
+    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=warnings)
 
 
 def _header(file: File) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the data begins."""
     length = int.from_bytes(file.read(0, 8), "little")
     if length > LIMITS.safetensors_header_bytes:
-        _refuse(file, f"its header claims {length:,} bytes; the format allows {LIMITS.safetensors_header_bytes:,}")
+        _refuse(file, f"its header claims {length:,} bytes, {over('safetensors_header_bytes')}")
     if 8 + length > file.size:
         _refuse(file, f"is truncated: its header claims {length:,} bytes, the file has {file.size:,}")
     try:
         text = file.read(8, length).decode("utf-8")
+        if text.count('"data_offsets"') > LIMITS.tensors:  # before anything is made of them
+            _refuse(file, f"describes {text.count('data_offsets'):,} tensors, {over('tensors')}")
         header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_constant, parse_int=_integer)
         if _depth(header) > MOST_NESTED:
             raise RecursionError
@@ -77,7 +100,7 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
     ):
         _refuse(file, "its __metadata__ is not a map of text to text")
     if len(header) > LIMITS.tensors:
-        _refuse(file, f"describes {len(header):,} tensors, more than {LIMITS.tensors:,}")
+        _refuse(file, f"describes {len(header):,} tensors, {over('tensors')}")
     return header, 8 + length
 
 

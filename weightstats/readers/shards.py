@@ -5,21 +5,22 @@ Index: {"metadata": {...}, "weight_map": {tensor name: file name}}; transformers
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.errors import CheckpointError
-from weightstats.limits import LIMITS
+from weightstats.limits import LIMITS, over
 from weightstats.order import in_network_order, natural_key
-from weightstats.places import File, open_file, open_inside
+from weightstats.places import File, Folder, open_file, open_inside
 from weightstats.readers import safetensors_file
 from weightstats.tensors import Tensor
 
 FORMAT = "shards"
 RECOGNISED_BY = 'a JSON object with a "weight_map"'
+EXTRA = ""
 
 PREFERRED = (
     "model.safetensors.index.json",
@@ -31,10 +32,18 @@ PREFERRED = (
     "pytorch_model.bin",
     "diffusion_pytorch_model.bin",
     "adapter_model.bin",
+    "flax_model.msgpack",
+    "tf_model.h5",
+    "model.weights.h5",
+    "model.onnx",
+    "model.json",
 )
 """Names that the Hugging Face libraries give a folder's weights, in the order in which they look for them."""
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (
+    *(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pt2", ".jit", ".gguf", ".onnx", ".h5", ".hdf5", ".keras"),
+    *(".tflite", ".npz", ".npy", ".msgpack", ".eqx"),
+)
 """Names worth a look in a folder that has none of the preferred ones; the content still decides."""
 
 NOT_WEIGHTS = re.compile(r"optimizer|scheduler|rng_state|training_args|scaler|random_states|tokenizer|vocab")
@@ -61,38 +70,35 @@ def is_index(file: File) -> bool:
     return head.lstrip().startswith(b"{") and (b'"weight_map"' in head or file.location.endswith(".index.json"))
 
 
-def in_folder(folder: Path, location: str) -> tuple[File | None, Shards]:
+def in_folder(folder: Folder) -> tuple[File | None, Shards]:
     """The index of a folder, if it has one, and the files that are its checkpoint.
 
     The names that the hub's libraries use come first; else the folder must hold one file, or one complete set of
     numbered shards, that could be weights. CheckpointError where there is nothing, or more than one choice.
     """
-    try:
-        names = sorted(entry.name for _, entry in zip(range(LIMITS.folder_entries), folder.iterdir(), strict=False))
-    except OSError as error:
-        raise CheckpointError(location, f"cannot be listed: {error.strerror or error}") from error
+    names, location = folder.names, folder.location
     present = set(names)
     for name in PREFERRED:
         if name in present and name.endswith(".index.json"):
-            index = open_file(folder / name)
-            return index, named_by(index, folder)
+            index = open_file(folder.path / name)
+            return index, named_by(index, folder.path)
         if name in present:
-            return None, Shards(folder, (name,), {})
+            return None, Shards(folder.path, (name,), {})
     indices = [name for name in names if name.endswith(".index.json")]
     if len(indices) == 1:
-        index = open_file(folder / indices[0])
-        return index, named_by(index, folder)
+        index = open_file(folder.path / indices[0])
+        return index, named_by(index, folder.path)
     weights = [name for name in names if name.lower().endswith(SUFFIXES) and not NOT_WEIGHTS.search(name.lower())]
     sets = {(match["stem"], match["count"], match["suffix"]) for name in weights if (match := _SHARD.fullmatch(name))}
     if len(weights) == 1 or (len(sets) == 1 and all(_SHARD.fullmatch(name) for name in weights)):
-        return None, Shards(folder, tuple(sorted(weights, key=natural_key)), {})
+        return None, Shards(folder.path, tuple(sorted(weights, key=natural_key)), {})
     if not weights:
-        raise CheckpointError(location, _nothing_in(folder, names))
+        raise CheckpointError(location, _nothing_in(folder.path, names))
     shown = ", ".join(weights[:5]) + (f" and {len(weights) - 5} more" if len(weights) > 5 else "")
     raise CheckpointError(location, f"holds several checkpoints; name one of them: {shown}")
 
 
-def _nothing_in(folder: Path, names: list[str]) -> str:
+def _nothing_in(folder: Path, names: Sequence[str]) -> str:
     for name in names[:1000]:
         inside = folder / name
         if inside.is_dir() and any((inside / preferred).exists() for preferred in PREFERRED):
@@ -104,7 +110,7 @@ def _nothing_in(folder: Path, names: list[str]) -> str:
 def named_by(index: File, folder: Path) -> Shards:
     """The shards that an index names. CheckpointError where it is not an index."""
     if index.size > LIMITS.index_bytes:
-        raise CheckpointError(index.location, f"is an index of {index.size:,} bytes, more than {LIMITS.index_bytes:,}")
+        raise CheckpointError(index.location, f"is an index of {index.size:,} bytes, {over('index_bytes')}")
     try:
         content = json.loads(index.read(0, index.size), object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:

@@ -18,6 +18,7 @@ from weightstats.torch_records import SavedStorage, described_storages, find_ten
 
 FORMAT = "torch legacy"
 RECOGNISED_BY = "the pickle of torch's magic number"
+EXTRA = ""
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
