@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeAlias
 
-from weightstats.errors import WeightstatsError
-from weightstats.limits import LIMITS
+from weightstats.errors import WeightstatsError, shortened
+from weightstats.limits import LIMITS, over
+from weightstats.pickle_arguments import ARGUMENTS, LEAVING
 
 Record: TypeAlias = Any
-"""A Python int, float, str, bytes, bool, None or tuple of records, or one of the classes below."""
+"""A Python int, float, str, bytes, bytearray, bool, None or tuple of records, or one of the classes below."""
 
 
 class PickleError(WeightstatsError):
@@ -96,54 +97,90 @@ class Pickle:
     persistents: tuple[Persistent, ...]
 
 
-def read_pickle(stream: IO[bytes]) -> Pickle:
+AfterBuild: TypeAlias = dict[str, Callable[[Instance, IO[bytes]], Record]]
+"""By class: takes what lies in the stream behind an object's state and is no opcode, and gives one state more."""
+
+
+def read_pickle(stream: IO[bytes], *, leave: bool = False, after_build: AfterBuild | None = None) -> Pickle:
     """What one pickle says. The stream ends up after its STOP.
 
-    Raises PickleError for whatever the format does not allow, and where LIMITS are passed.
+    With `leave`, long runs of bytes stay in the stream, which may then be as long as it likes, as `LeftBytes`. Raises
+    PickleError for whatever the format does not allow, and where LIMITS are passed.
     """
-    return _Machine().run(stream)
+    return _Machine(_Bounded(stream) if leave else stream, after_build or {}).run(_LEAVING if leave else _OPCODES)
+
+
+class _Bounded:
+    """A stream from which no more than LIMITS.pickle_bytes are read, however many are skipped."""
+
+    def __init__(self, stream: Any) -> None:
+        self.left = LIMITS.pickle_bytes
+        self.stream, self.tell, self.seek = stream, stream.tell, stream.seek
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self.stream.read(min(size, self.left + 1)))
+
+    def readline(self, size: int = -1) -> bytes:
+        most = self.left + 1
+        return self._counted(self.stream.readline(most if size < 0 else min(size, most)))
+
+    def _counted(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise PickleError(f"has at least {LIMITS.pickle_bytes:,} bytes beside its arrays, {over('pickle_bytes')}")
+        return data
 
 
 class _Machine:
-    def __init__(self) -> None:
+    def __init__(self, stream: Any, after_build: AfterBuild) -> None:
+        self.stream, self.after_build = stream, after_build
         self.stack: list[Record] = []
         self.memo: dict[int, Record] = {}
         self.globals: list[Global] = []
         self.persistents: list[Persistent] = []
-        self.steps: dict[str, Callable[[Any], None]] = {
-            name.removeprefix("_op_").upper(): getattr(self, name) for name in dir(self) if name.startswith("_op_")
-        }
 
-    def run(self, stream: IO[bytes]) -> Pickle:
-        count = 0
+    def run(self, opcodes: "_Opcodes") -> Pickle:
+        count, most, stream = 0, LIMITS.pickle_opcodes, self.stream
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
+            while (code := stream.read(1)) != b".":
+                if code not in opcodes:
+                    unknown = f"at position {stream.tell() - 1}, opcode {code!r} unknown"
+                    raise ValueError(unknown if code else "pickle exhausted before seeing STOP")
+                argument_of, step = opcodes[code]
+                argument = argument_of(stream) if argument_of else None
                 count += 1
-                if count > LIMITS.pickle_opcodes:
-                    raise PickleError(f"has more than {LIMITS.pickle_opcodes:,} opcodes")
-                if opcode.name == "STOP":
-                    break
-                self._step(opcode.name, argument)
+                if count > most:
+                    raise PickleError(f"has at least {count:,} opcodes, {over('pickle_opcodes')}")
+                step(self, argument)
         except PickleError:
             raise
         except (ValueError, OverflowError, IndexError, KeyError, MemoryError) as error:
             detail = str(error) if isinstance(error, ValueError) else "it takes what was never put there"
-            raise PickleError(f"is malformed after opcode {count:,}: {detail}") from error
+            raise PickleError(f"is malformed after opcode {count:,}: {shortened(detail)}") from error
         if len(self.stack) != 1 or self.stack[0] is _MARK:
             raise PickleError(f"is malformed: it ends with {len(self.stack)} objects instead of one")
         return Pickle(self.stack[0], tuple(self.globals), tuple(self.persistents))
 
-    def _step(self, name: str, argument: Any) -> None:
-        if name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _LITERALS:
-            if isinstance(argument, int) and argument.bit_length() > 8 * LIMITS.pickle_integer_bytes:
-                raise PickleError(f"holds an integer of more than {LIMITS.pickle_integer_bytes} bytes")
-            self.stack.append(argument)
-        elif name in self.steps:
-            self.steps[name](argument)
-        else:
-            raise PickleError(f"uses the opcode {name}, which no checkpoint needs")
+    def _push(self, argument: Record) -> None:
+        if isinstance(argument, int) and argument.bit_length() > 8 * LIMITS.pickle_integer_bytes:
+            raise PickleError(
+                f"holds an integer of {argument.bit_length() // 8:,} bytes, {over('pickle_integer_bytes')}"
+            )
+        self.stack.append(argument)
+
+    _op_int = _op_binint = _op_binint1 = _op_binint2 = _op_long = _op_long1 = _op_long4 = _push
+    _op_float = _op_binfloat = _op_string = _op_binstring = _op_short_binstring = _push
+    _op_unicode = _op_binunicode = _op_short_binunicode = _op_binunicode8 = _push
+    _op_binbytes = _op_short_binbytes = _op_binbytes8 = _op_bytearray8 = _push
+
+    def _op_none(self, argument: None) -> None:
+        self.stack.append(None)
+
+    def _op_newtrue(self, argument: None) -> None:
+        self.stack.append(True)
+
+    def _op_newfalse(self, argument: None) -> None:
+        self.stack.append(False)
 
     def _pop(self) -> Record:
         record = self.stack.pop()
@@ -274,9 +311,8 @@ class _Machine:
         self.globals.append(found)
         return found
 
-    def _op_global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(self._name(module, name))
+    def _op_global(self, argument: tuple[str, str]) -> None:
+        self.stack.append(self._name(*argument))
 
     def _op_stack_global(self, argument: None) -> None:
         name, module = self._pop(), self._pop()
@@ -292,10 +328,9 @@ class _Machine:
         keywords, arguments, made_by = self._pop(), self._pop(), self._pop()
         self.stack.append(Instance(made_by, arguments, states=[keywords]))
 
-    def _op_inst(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
+    def _op_inst(self, argument: tuple[str, str]) -> None:
         arguments = tuple(self._pop_to_mark())
-        self.stack.append(Instance(self._name(module, name), arguments))
+        self.stack.append(Instance(self._name(*argument), arguments))
 
     def _op_obj(self, argument: None) -> None:
         made_by, *arguments = self._pop_to_mark()
@@ -306,6 +341,8 @@ class _Machine:
         target = self._top()
         if isinstance(target, Instance):
             target.states.append(state)
+            if target.class_name in self.after_build:
+                target.states.append(self.after_build[target.class_name](target, self.stream))
 
     def _op_persid(self, argument: Record) -> None:
         found = Persistent(argument)
@@ -316,13 +353,22 @@ class _Machine:
         self._op_persid(self._pop())
 
 
-_CONSTANTS: dict[str, Record] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+def _refusing(name: str) -> Callable[[_Machine, Any], None]:
+    def refuse(machine: _Machine, argument: Any) -> None:
+        raise PickleError(f"uses the opcode {name}, which no checkpoint needs")
 
-_LITERALS = frozenset(
-    (
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    return refuse
+
+
+_Opcodes: TypeAlias = dict[bytes, tuple[Callable[[Any], Any] | None, Callable[[_Machine, Any], None]]]
+
+_OPCODES: _Opcodes = {
+    opcode.code.encode("latin-1"): (
+        ARGUMENTS.get(opcode.name),
+        getattr(_Machine, f"_op_{opcode.name.lower()}", None) or _refusing(opcode.name),
     )
-)
-"""Opcodes that push the argument which pickletools has read; those left out (EXT*, buffers) are refused."""
+    for opcode in pickletools.opcodes
+}
+"""Every opcode; those that no checkpoint needs (EXT*, buffers outside the pickle) are refused."""
+
+_LEAVING: _Opcodes = _OPCODES | {code: (LEAVING[code], _OPCODES[code][1]) for code in LEAVING}

@@ -5,54 +5,41 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from weightstats.errors import TensorError, shortened
-from weightstats.limits import LIMITS
+from weightstats.limits import LIMITS, over
+from weightstats.numpy_records import KNOWN_NAMES, Arrays, array_tensor
 from weightstats.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
-from weightstats.tensors import Storage, Tensor, make_tensor
+from weightstats.tensors import Source, Tensor
+from weightstats.torch_layouts import REBUILDERS
+from weightstats.torch_storages import (
+    STORAGE_DTYPES,
+    TORCH_DTYPES,
+    OpenStorage,
+    SavedStorage,
+    Storages,
+    arguments_of,
+    described_storages,
+    is_int,
+)
 
-STORAGE_DTYPES: dict[str, str] = {
-    "DoubleStorage": "F64",
-    "FloatStorage": "F32",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "LongStorage": "I64",
-    "IntStorage": "I32",
-    "ShortStorage": "I16",
-    "CharStorage": "I8",
-    "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-    "ComplexFloatStorage": "C64",
-    "ComplexDoubleStorage": "C128",
-    "QInt8Storage": "I8",
-    "QUInt8Storage": "U8",
-    "QInt32Storage": "I32",
-}
-"""Dtypes of torch's typed storages: torch/storage.py, `_dtype_to_storage_type_map`."""
-
-TORCH_DTYPES: dict[str, str] = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "complex64": "C64",
-    "complex128": "C128",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-"""Names of torch.dtype."""
+__all__ = [
+    "STORAGE_DTYPES",
+    "TORCH_DTYPES",
+    "Found",
+    "OpenStorage",
+    "SavedStorage",
+    "described_storages",
+    "find_tensors",
+    "unknown_classes",
+]
 
 FROM_TYPE = {"torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2"}
 """Functions that rebuild a subclass of Tensor; arguments (function, class, its arguments, state)."""
+
+_AROUND_OTHERS = "torch._utils._rebuild_wrapper_subclass"
+"""The function of a subclass that holds its data in other tensors (DTensor, quantised weights of torchao, ...)."""
+
+_MOST_LOOKED_AT = 1_000
+"""Records in which such a subclass may hide its tensors; those known have them among their first attributes."""
 
 _MOST_WRAPPERS = 4
 """A parameter around a subclass around a tensor is two."""
@@ -62,10 +49,16 @@ WRAPPERS = {
     "torch._utils._rebuild_parameter_with_state",
     "torch.nn.parameter.Parameter",
     "torch.nn.parameter.Buffer",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    "torch._utils._rebuild_device_tensor_from_numpy",
+    "torch._utils._rebuild_xla_tensor",
 }
 """Functions and classes whose first argument is the tensor that they wrap."""
 
 MAPPING_CLASSES = {"collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"}
+
+_METHODS = frozenset(dir(dict)) | {"move_to_end"}
+"""Of a dict: an attribute of that name hides its items from what loads it, as a pickle may have it."""
 
 _PLAIN_BUILTINS = ("set", "frozenset", "list", "tuple", "int", "float", "str", "bool", "bytes", "complex", "object")
 
@@ -88,25 +81,6 @@ keys (torch/nn/modules/module.py, `state_dict`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class SavedStorage:
-    """What a pickle says of a storage that lies outside it."""
-
-    key: str
-    dtype: str | None
-    """None for an untyped storage, whose tensors name their own dtype."""
-
-    elements: int
-    """Of `dtype`; bytes where that is None."""
-
-    part: tuple[int, int] | None = None
-    """First element and number of elements, where only a part of it is meant (old legacy files)."""
-
-
-OpenStorage: TypeAlias = Callable[[SavedStorage], Storage]
-"""Gives the bytes of a storage, or raises TensorError."""
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """What a walk through the records came across."""
 
@@ -117,52 +91,26 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def saved_storage(record: Record) -> SavedStorage:
-    """The storage that a persistent id describes; TensorError where it is not one of torch's."""
-    if not isinstance(record, Persistent) or not isinstance(record.identity, tuple):
-        raise TensorError("it does not refer to a storage")
-    identity = record.identity
-    if len(identity) not in (5, 6) or identity[0] != "storage" or not isinstance(identity[1], Global):
-        raise TensorError("it does not refer to a storage")
-    _, kind, key, _, elements = identity[:5]
-    if not isinstance(key, str) or not _is_int(elements) or elements < 0:
-        raise TensorError("its storage has no usable key or size")
-    if kind.name not in STORAGE_DTYPES and kind.name != "UntypedStorage":
-        raise TensorError(f"its storage type {shortened(kind.name)} is not one that can be read")
-    part = _part(identity[5]) if len(identity) == 6 and identity[5] is not None else None
-    return SavedStorage(key, STORAGE_DTYPES.get(kind.name), elements, part)
+Outside: TypeAlias = Callable[[tuple[str, ...], Persistent], Tensor | None]
+"""The tensor that a persistent id stands for, None where it stands for something else; or raises TensorError."""
 
 
-def _part(view: Record) -> tuple[int, int]:
-    """(first element, elements) out of a legacy file's (key of the view, offset, size)."""
-    if isinstance(view, tuple) and len(view) == 3 and all(_is_int(size) and size >= 0 for size in view[1:]):
-        return view[1], view[2]
-    raise TensorError("its storage is a malformed view")
-
-
-def described_storages(persistents: tuple[Persistent, ...]) -> tuple[dict[str, SavedStorage], set[str]]:
-    """What a pickle says of each storage, by key, and the keys of those that it describes in two ways."""
-    described: dict[str, SavedStorage] = {}
-    contradicted: set[str] = set()
-    for persistent in persistents:
-        try:
-            saved = saved_storage(persistent)
-        except TensorError:
-            continue
-        first = described.setdefault(saved.key, saved)
-        if (first.dtype, first.elements) != (saved.dtype, saved.elements):
-            contradicted.add(saved.key)
-    return described, contradicted
-
-
-def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...] = ()) -> Found:
+def find_tensors(
+    root: Record,
+    open_storage: OpenStorage,
+    under: tuple[str, ...] = (),
+    *,
+    source: Source | None = None,
+    outside: Outside | None = None,
+) -> Found:
     """Every tensor that can be reached from `root`, in the order in which the file holds them, with `under` on top.
 
-    `open_storage` gives the bytes of a storage, or raises TensorError. Each container is entered once, so that cycles
-    and shared parts cost nothing; a tensor that is reached on two paths is found twice. Raises
-    PickleError where there are more than LIMITS.tensors.
+    `open_storage` gives the bytes of a storage, or raises TensorError; `source` is what bytes were left in. Each
+    container is entered once, so that cycles and shared parts cost nothing; a tensor that is reached on two paths is
+    found twice. Raises PickleError where there are more than LIMITS.tensors.
     """
     found = Found()
+    finder = _Finder(Storages(open_storage), Arrays(source), outside)
     entered: set[int] = set()
     paths: dict[tuple[str, ...], int] = {}
     too_deep = 0
@@ -171,7 +119,7 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
         place, record = waiting.pop()
         _check_number(found)
         try:
-            tensor = _tensor_of(place.path, record, open_storage)
+            tensor = finder.tensor(place.path, record)
         except TensorError as error:
             found.unread.append((_distinct(place.path, paths), str(error)))
             continue
@@ -197,7 +145,7 @@ def find_tensors(root: Record, open_storage: OpenStorage, under: tuple[str, ...]
 
 def _check_number(found: Found) -> None:
     if len(found.tensors) + len(found.unread) > LIMITS.tensors:
-        raise PickleError(f"leads to more than {LIMITS.tensors:,} tensors")
+        raise PickleError(f"leads to tensors, {over('tensors')}")
 
 
 def _distinct(path: tuple[str, ...], taken: dict[tuple[str, ...], int]) -> tuple[str, ...]:
@@ -210,8 +158,10 @@ def _distinct(path: tuple[str, ...], taken: dict[tuple[str, ...], int]) -> tuple
     return made
 
 
-def _attached(record: Instance) -> list[Record]:
+def _attached(record: Record) -> list[Record]:
     """What a tensor's record holds beside the tensor: its attributes, which may be tensors as well."""
+    if not isinstance(record, Instance):
+        return []
     arguments = record.arguments if isinstance(record.arguments, tuple) else ()
     return [*record.states, *arguments[3:]] if record.class_name in WRAPPERS | FROM_TYPE else list(record.states)
 
@@ -248,9 +198,17 @@ class _Place:
 
 def unknown_classes(found_globals: tuple[Global, ...]) -> tuple[str, ...]:
     """The names of what the pickle would have imported beside tensors and plain containers, each once, in order."""
-    known = PLAIN_CLASSES | WRAPPERS | FROM_TYPE | set(_REBUILDERS) | {f"torch.{name}" for name in TORCH_DTYPES}
+    known = (
+        PLAIN_CLASSES
+        | WRAPPERS
+        | FROM_TYPE
+        | set(REBUILDERS)
+        | KNOWN_NAMES
+        | {f"torch.{name}" for name in TORCH_DTYPES}
+    )
     known |= {f"torch.{name}" for name in STORAGE_DTYPES} | {"torch.storage.UntypedStorage"}
     known |= {f"{module}.{name}" for module in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")}
+    known |= {f"torch.{name}" for name in ("per_tensor_affine", "per_channel_affine", "serialization._get_layout")}
     known |= {"builtins.object", "__builtin__.object", "torch._tensor.Tensor", "torch.Tensor"}
     return tuple(dict.fromkeys(shortened(g.full_name) for g in found_globals if g.full_name not in known))
 
@@ -264,12 +222,24 @@ def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tu
     else:
         yield from _entries(record.pairs, place, warnings)
         yield from ((place.at(str(index)), item) for index, item in enumerate(record.items.items))
+        if record.class_name in MAPPING_CLASSES:
+            warnings.extend(_overwritten(record, place))
         for state in record.states:
             yield from _state_children(state, place, warnings)
         if record.class_name in MAPPING_CLASSES and isinstance(record.arguments, tuple):
             yield from _entries(Mapping([pair for part in record.arguments for pair in _pairs(part)]), place, warnings)
         elif isinstance(record.arguments, tuple):
             yield from ((place.below(), argument) for argument in record.arguments)
+
+
+def _overwritten(record: Instance, place: _Place) -> Iterator[str]:
+    """A warning for a dict that gives its own methods another meaning."""
+    states = [part for state in record.states for part in (state if isinstance(state, tuple) else (state,))]
+    keys = [key for state in states if isinstance(state, Mapping) for key, _ in state.pairs]
+    names = sorted({key for key in keys if isinstance(key, str) and key in _METHODS})
+    if names:
+        where = f"the dict {'.'.join(place.path)}" if place.path else "the outermost dict"
+        yield f"{where} overwrites its own {', '.join(names)}: what loads it may see other items than are listed here"
 
 
 def _pairs(record: Record) -> list[tuple[Record, Record]]:
@@ -296,7 +266,7 @@ def _state_children(state: Record, place: _Place, warnings: list[str]) -> Iterat
 
 def _entries(mapping: Mapping, place: _Place, warnings: list[str]) -> Iterator[tuple[_Place, Record]]:
     """Values under their keys; of equal keys the last counts, as it does for Python."""
-    names = [key if isinstance(key, str) else str(key) if _is_int(key) else None for key, _ in mapping.pairs]
+    names = [key if isinstance(key, str) else str(key) if is_int(key) else None for key, _ in mapping.pairs]
     marked = [(name, isinstance(key, str)) for name, (key, _) in zip(names, mapping.pairs, strict=True)]
     last = {mark: index for index, mark in enumerate(marked)}
     repeated: set[tuple[str | None, bool]] = set()
@@ -312,99 +282,56 @@ def _entries(mapping: Mapping, place: _Place, warnings: list[str]) -> Iterator[t
             warnings.append(f"the key {written} is written more than once; the last one counts")
 
 
-def _tensor_of(path: tuple[str, ...], record: Record, open_storage: OpenStorage) -> Tensor | None:
-    """The tensor that a record stands for, None where it stands for something else."""
-    for _ in range(_MOST_WRAPPERS):
-        if not isinstance(record, Instance) or not isinstance(record.callable, Global):
-            return None
-        name = record.callable.full_name
-        if name in WRAPPERS:
-            record = _arguments(record, 1)[0]
-        elif name in FROM_TYPE:
-            function, _, arguments = _arguments(record, 3)[:3]
-            record = Instance(function, arguments)
-        elif name in _REBUILDERS:
-            return _REBUILDERS[name](path, record, open_storage)
-        else:
-            return None
-    raise TensorError(f"it is wrapped more than {_MOST_WRAPPERS} times")
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    """What tells the tensors among the records."""
+
+    storages: Storages
+    arrays: Arrays
+    outside: Outside | None
+
+    def tensor(self, path: tuple[str, ...], record: Record) -> Tensor | None:
+        """The tensor that a record stands for, None where it stands for something else."""
+        for _ in range(_MOST_WRAPPERS):
+            if isinstance(record, Persistent) and self.outside is not None:
+                return self.outside(path, record)
+            if not isinstance(record, Instance):
+                return None
+            name = record.callable.full_name if isinstance(record.callable, Global) else ""
+            if name in WRAPPERS:
+                record = arguments_of(record, 1)[0]
+            elif name in FROM_TYPE:
+                function, _, arguments = arguments_of(record, 3)[:3]
+                if isinstance(function, Global) and function.full_name == _AROUND_OTHERS:
+                    _check_around_others(record)
+                    return None
+                record = Instance(function, arguments)
+            elif name == _AROUND_OTHERS:
+                _check_around_others(record)
+                return None
+            elif name in REBUILDERS:
+                return REBUILDERS[name](path, record, self.storages)
+            else:
+                return array_tensor(path, record, self.arrays)
+        raise TensorError(f"it is wrapped more than {_MOST_WRAPPERS} times")
 
 
-def _rebuild_tensor(path: tuple[str, ...], record: Instance, open_storage: OpenStorage) -> Tensor:
-    """torch._utils._rebuild_tensor and _v2: (storage, offset, size, stride, ...)."""
-    storage, offset, shape, strides = _arguments(record, 4)[:4]
-    saved = saved_storage(storage)
-    if saved.dtype is None:
-        raise TensorError("its storage has no dtype")
-    metadata = record.arguments[6] if len(record.arguments) > 6 else None
-    if isinstance(metadata, Mapping) and any(key == "neg" and value is True for key, value in metadata.pairs):
-        raise TensorError("it is a view that changes the sign of what is stored (torch's negative bit)")
-    return _make(path, saved, saved.dtype, (offset, shape, strides), open_storage)
-
-
-def _rebuild_tensor_v3(path: tuple[str, ...], record: Instance, open_storage: OpenStorage) -> Tensor:
-    """torch._utils._rebuild_tensor_v3: (untyped storage, offset, size, stride, requires_grad, hooks, dtype, ...)."""
-    arguments = _arguments(record, 7)
-    storage, offset, shape, strides = arguments[:4]
-    dtype = arguments[6]
-    if not isinstance(dtype, Global):
-        raise TensorError("it names no dtype")
-    known = TORCH_DTYPES.get(dtype.name)
-    if known is None:
-        raise TensorError(f"its dtype {shortened(dtype.name)} is not one that can be read")
-    return _make(path, saved_storage(storage), known, (offset, shape, strides), open_storage)
-
-
-def _no_data(path: tuple[str, ...], record: Instance, open_storage: OpenStorage) -> Tensor:
-    raise TensorError("it was saved without data (a meta tensor)")
-
-
-def _not_dense(path: tuple[str, ...], record: Instance, open_storage: OpenStorage) -> Tensor:
-    raise TensorError("it is a sparse, nested or quantised tensor, which is not read yet")
-
-
-_REBUILDERS: dict[str, Callable[[tuple[str, ...], Instance, OpenStorage], Tensor]] = {
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_meta_tensor_no_storage": _no_data,
-    "torch._utils._rebuild_sparse_tensor": _not_dense,
-    "torch._utils._rebuild_sparse_csr_tensor": _not_dense,
-    "torch._utils._rebuild_nested_tensor": _not_dense,
-    "torch._utils._rebuild_qtensor": _not_dense,
-}
-"""What torch calls when it loads a tensor; here each only tells where the bytes are."""
-
-
-def _make(
-    path: tuple[str, ...],
-    saved: SavedStorage,
-    dtype: str,
-    view: tuple[Record, Record, Record],
-    open_storage: OpenStorage,
-) -> Tensor:
-    offset, shape, strides = view[0], _integers(view[1]), _integers(view[2])
-    if not _is_int(offset) or shape is None or strides is None:
-        raise TensorError("its size, stride or offset is not made of integers")
-    return make_tensor(path, shape, dtype, open_storage(saved), offset, strides)
-
-
-def _arguments(record: Record, least: int) -> tuple[Record, ...]:
-    arguments = record.arguments if isinstance(record, Instance) else None
-    if not isinstance(arguments, tuple) or len(arguments) < least:
-        raise TensorError("it lacks arguments")
-    return arguments
-
-
-def _integers(record: Record) -> tuple[int, ...] | None:
-    """A tuple of ints, out of a tuple, a list or a torch.Size."""
-    if isinstance(record, Instance) and record.class_name == "torch.Size" and isinstance(record.arguments, tuple):
-        record = record.arguments[0] if record.arguments else ()
-    items = record.items if isinstance(record, Sequence) else record
-    if isinstance(items, tuple | list) and all(_is_int(item) for item in items):
-        return tuple(items)
-    return None
-
-
-def _is_int(record: Record) -> bool:
-    return isinstance(record, int) and not isinstance(record, bool)
+def _check_around_others(record: Instance) -> None:
+    """A tensor that has no storage but holds other tensors, which are found on their own; TensorError without any."""
+    waiting: list[Record] = [record.arguments, record.states]
+    for _ in range(_MOST_LOOKED_AT):
+        if not waiting:
+            break
+        part = waiting.pop()
+        if isinstance(part, Instance) and part.class_name in REBUILDERS.keys() | WRAPPERS | FROM_TYPE:
+            if part is not record:
+                return
+        elif isinstance(part, tuple | list):
+            waiting.extend(part)
+        elif isinstance(part, Sequence):
+            waiting.extend(part.items)
+        elif isinstance(part, Mapping):
+            waiting.extend(value for _, value in part.pairs)
+        elif isinstance(part, Instance):
+            waiting.extend((part.arguments, part.states))
+    raise TensorError("it was saved without data (a tensor around others that are not there)")
