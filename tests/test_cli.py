@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from weightstats.limits import LIMITS, limit_names
+from weightstats.readers import formats
+
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
 SILERO = FIXTURES / "published/silero-vad/silero_vad_16k.safetensors"
@@ -269,3 +272,32 @@ def test_version_and_help() -> None:
 
     assert run("--version").stdout == f"weightstats, version {__version__}\n"
     assert "inspect" in run("--help").stdout
+
+
+def test_a_limit_can_be_changed_and_says_so_when_it_is_hit() -> None:
+    assert "more than the 1 that --limit tensors=N sets" in refused(SILERO, "--limit", "tensors=1")
+    assert run("inspect", SILERO, "--limit", "tensors=15").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["tensors", "tensors=", "tensors=-1", "tensors=many", "tensor=1", "=1", ""])
+def test_a_limit_that_is_none_is_a_usage_error(text: str) -> None:
+    done = run("inspect", SILERO, "--limit", text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--limit takes NAME=VALUE with a whole number, and a name of safetensors_header_bytes, " in done.stderr
+
+
+@pytest.mark.parametrize("width", ["80", "160"])
+def test_every_format_is_listed_with_how_it_is_recognised(width: str) -> None:
+    done = run("formats", COLUMNS=width)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = " ".join(done.stdout.split())
+    assert [module.FORMAT for module in formats() if module.FORMAT not in words] == []
+    assert max(len(line) for line in done.stdout.splitlines()) <= int(width)
+
+
+def test_every_limit_is_listed_with_its_value_and_its_reason() -> None:
+    lines = run("formats", "--limits", COLUMNS="1000").stdout.splitlines()
+    for name in limit_names():
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert f" {getattr(LIMITS, name):,} " in line
+        assert len(line.split(maxsplit=2)[2]) > 10

@@ -7,7 +7,7 @@ import sys
 import pytest
 from readme import README, ROOT, commands, output_of, regenerated
 
-from weightstats.readers import READERS, shards
+from weightstats.readers import formats
 from weightstats.renderers import MODULES
 
 TEXT = README.read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_the_python_example_runs() -> None:
 
 
 def test_every_format_that_is_read_is_in_the_table_with_how_it_is_recognised() -> None:
-    for reader in (*READERS, shards):
+    for reader in formats():
         assert f"| {reader.FORMAT} | " in TEXT
 
 

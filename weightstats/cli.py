@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weightstats.errors import UsageError, WeightstatsError
+from weightstats.errors import UsageError, WeightstatsError, printable
+from weightstats.limits import limit_names
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.renderers import MODULES
 from weightstats.version import VERSION
@@ -44,16 +45,16 @@ def main() -> None:
         error.show()
         _exit(error.exit_code)
     except UsageError as error:
-        _exit(2, f"Error: {_printable(str(error))}")
+        _exit(2, f"Error: {printable(str(error))}")
     except WeightstatsError as error:
         _trace(debug)
-        _exit(UNREADABLE, _printable(str(error)))
+        _exit(UNREADABLE, printable(str(error)))
     except OSError as error:
         _trace(debug)
-        _exit(UNREADABLE, _printable(f"{error.filename or 'output'}: {error.strerror or error}"))
+        _exit(UNREADABLE, printable(f"{error.filename or 'output'}: {error.strerror or error}"))
     except Exception as error:
         _trace(debug)
-        _exit(UNREADABLE, _printable(f"unexpected {type(error).__name__}: {error} (--debug shows where)"))
+        _exit(UNREADABLE, printable(f"unexpected {type(error).__name__}: {error} (--debug shows where)"))
     _exit(code if isinstance(code, int) else 0)
 
 
@@ -89,6 +90,13 @@ def cli() -> None:
 )
 @click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a limit on what a file may ask for; repeatable. `weightstats formats --limits` lists them.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read.")
 @click.option("--debug", is_flag=True, help="Show a traceback for an error.")
 def inspect(
@@ -99,6 +107,7 @@ def inspect(
     root: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    limits: tuple[str, ...],
     strict: bool,
     debug: bool,
 ) -> int:
@@ -121,19 +130,44 @@ def inspect(
             root=root,
             include=include,
             exclude=exclude,
+            limits=_limits(limits),
             progress=progress.advance,
         )
     for warning in report.checkpoint.warnings:
-        click.echo(f"warning: {_printable(warning)}", err=True)
+        click.echo(f"warning: {printable(warning)}", err=True)
     text = _rendered(report, format_, to_file=output is not None)
     if output is not None:
         output.write_text(text, encoding="utf-8", newline="")
     else:
         _write(text)
     if report.checkpoint.damage is not None:
-        click.echo(_printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
+        click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
         return UNREADABLE
     return UNREADABLE if strict and report.unread else 0
+
+
+def _limits(given: tuple[str, ...]) -> dict[str, int]:
+    """NAME=VALUE as a mapping; a usage error where it is something else."""
+    limits = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in limit_names() or not value.replace("_", "").isdecimal():
+            raise UsageError(f"--limit takes NAME=VALUE with a whole number, and a name of {', '.join(limit_names())}")
+        limits[name] = int(value)
+    return limits
+
+
+@cli.command(epilog="Example: weightstats formats")
+@click.option("--limits", "show_limits", is_flag=True, help="List the limits that --limit changes instead.")
+def formats(show_limits: bool) -> None:
+    """List the formats that are read, how each is recognised, and what it needs to be installed.
+
+    The content of a file decides which format it is, never its name.
+    """
+    from weightstats.renderers import tables
+
+    width = max(60, shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
+    _write(tables.limits(width) if show_limits else tables.formats(width))
 
 
 def _rendered(report: "Report", format_: str, *, to_file: bool) -> str:
@@ -154,11 +188,6 @@ def _write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-
-
-def _printable(text: str) -> str:
-    """Text from outside, in one line that no terminal acts on."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _trace(debug: bool) -> None:

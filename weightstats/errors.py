@@ -3,9 +3,18 @@
 from weightstats.limits import LIMITS
 
 
+def printable(text: str) -> str:
+    """Text from outside in one line that no terminal acts on: what is not printable as escapes."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def shortened(text: str) -> str:
-    """A text from a file as a message repeats it: cut if it is long."""
-    return text if len(text) <= LIMITS.quoted else f"{text[: LIMITS.quoted]}…"
+    """A text from a file as a message repeats it: printable, and cut if it is long."""
+    return printable(text if len(text) <= LIMITS.quoted else f"{text[: LIMITS.quoted]}…")
 
 
 def quoted(text: object) -> str:
@@ -21,7 +30,7 @@ class CheckpointError(WeightstatsError):
     """A checkpoint, or a part of it that everything else needs, cannot be read."""
 
     def __init__(self, location: str, problem: str) -> None:
-        super().__init__(f"{location}: {problem}")
+        super().__init__(printable(f"{location}: {problem}"))
         self.location = location
         self.problem = problem
 

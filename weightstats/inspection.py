@@ -2,12 +2,15 @@
 
 import fnmatch
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
+from weightstats.budget import beyond_budget
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError, UsageError
 from weightstats.laws import prepare
 from weightstats.layers import Layer, Other, classify, layers_of
+from weightstats.limits import changed_limits, limit_names
 from weightstats.moments import Moments, measure
 from weightstats.network import find_network
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
@@ -24,6 +27,7 @@ def inspect(
     root: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    limits: Mapping[str, int] = MappingProxyType({}),
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
@@ -31,14 +35,32 @@ def inspect(
 
     `root` names the part of the file that is the network, where the choice made without it is wrong. With `include`,
     only layers whose name matches one of the patterns (shell style, `*` and `?`) are reported; `exclude` leaves out
-    those that match. `progress` is called with the bytes read so far and the bytes to read.
+    those that match. `limits` changes some of those in `weightstats.limits`, by name. `progress` is called with the
+    bytes read so far and the bytes to read.
 
-    Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there and
-    for a negative weight decay. A tensor that cannot be read is in the report's `unread`, and harms no other.
+    Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there, for
+    a limit that is not in the table and for a negative weight decay. A tensor that cannot be read is in the report's
+    `unread`, and harms no other.
     """
     if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
         raise UsageError(f"the weight decay must be 0 or more, not {weight_decay}")
-    checkpoint = open_checkpoint(str(location))
+    unknown = [name for name in limits if name not in limit_names()]
+    if unknown:
+        raise UsageError(f"there is no limit {unknown[0]!r}; there are {', '.join(limit_names())}")
+    with changed_limits(limits):
+        return _inspected(str(location), weight_decay, root, (include, exclude), workers, progress)
+
+
+def _inspected(
+    location: str,
+    weight_decay: float,
+    root: str | None,
+    patterns: tuple[Sequence[str], Sequence[str]],
+    workers: int | None,
+    progress: Callable[[int, int], None],
+) -> Report:
+    include, exclude = patterns
+    checkpoint = open_checkpoint(location)
     if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
         raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
     network = find_network(checkpoint, root)
@@ -46,7 +68,7 @@ def inspect(
     items = [_selected(item, include, exclude) for item in found]
     if (include or exclude) and layers_of(found) and not layers_of(items):
         raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
-    measured = _measured(items, workers, progress)
+    measured = _measured(items, checkpoint.bytes, workers, progress)
     return make_report(checkpoint, network, items, measured, weight_decay)
 
 
@@ -70,7 +92,7 @@ def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str
 
 
 def _measured(
-    items: Sequence[Layer | Other], workers: int | None, progress: Callable[[int, int], None]
+    items: Sequence[Layer | Other], stored_bytes: int, workers: int | None, progress: Callable[[int, int], None]
 ) -> dict[str, Moments | str]:
     """Moments of every floating-point tensor of the network, or why its bytes could not be read."""
     wanted = [item for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
@@ -85,8 +107,11 @@ def _measured(
         progress(done, total)
 
     progress(0, total)
-    moments = measure([item.tensor for item in wanted], workers=workers, progress=advance)
-    return {item.name: result for item, result in zip(wanted, moments, strict=True)}
+    refused = beyond_budget([item.tensor for item in wanted], stored_bytes)
+    read = [item for index, item in enumerate(wanted) if index not in refused]
+    moments = measure([item.tensor for item in read], workers=workers, progress=advance)
+    results: dict[str, Moments | str] = {wanted[index].name: reason for index, reason in refused.items()}
+    return results | {item.name: result for item, result in zip(read, moments, strict=True)}
 
 
 def _is_worth_reading(other: Other) -> bool:

@@ -89,7 +89,7 @@ def classify(network: Network) -> tuple[Layer | Other, ...]:
             continue
         item = _classified(named, shapes, channels)
         if isinstance(item, Layer) and "conv" in item.kind:
-            channels[len(named.tensor.shape)] = named.tensor.shape[0]
+            channels[len(named.tensor.shape)] = _outputs(named)
         result.append(item)
     return tuple(
         replace(item, tied_to=tuple(names[item.name])) if isinstance(item, Layer) and item.name in names else item
@@ -97,9 +97,19 @@ def classify(network: Network) -> tuple[Layer | Other, ...]:
     )
 
 
+def _outputs(named: Named) -> int:
+    """The channels that a convolution gives out."""
+    use, shape = named.tensor.use, named.tensor.shape
+    if use is not None and len(use.axes) == len(shape):
+        return math.prod(size for letter, size in zip(use.axes, shape, strict=True) if letter == "O")
+    return shape[-1] if named.name.endswith("kernel") else shape[0]
+
+
 def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict[int, int]) -> Layer | Other:
     """One tensor; `channels` are those that the last convolution of so many dimensions gave out."""
     name, tensor = named.name, named.tensor
+    if tensor.use is not None and not tensor.use.axes and tensor.elements:
+        return Other(name, tensor.use.kind, tensor, tensor.use.because)
     if len(name) > MOST_NAME:
         return replace(_classified(Named(name[-MOST_NAME:], tensor), shapes, channels), name=name)
     other = _stored_otherwise(named)
@@ -148,21 +158,23 @@ def _stored_otherwise(named: Named) -> Other | None:
     return Other(name, "integers", tensor, "integers: a table or a counter, or packed weights of unknown scale")
 
 
-def _by_use(named: Named) -> Layer | Other | None:
+def _by_use(named: Named) -> Layer | None:
     """What the file itself says that the tensor is for."""
     name, tensor, use = named.name, named.tensor, named.tensor.use
-    if use is None or len(use.axes) not in (0, len(tensor.shape)):
+    if use is None or len(use.axes) != len(tensor.shape):
         return None
-    if not use.axes:
-        return Other(name, use.kind, tensor, use.because)
     counts = dict.fromkeys("OIKB", 1)
     for letter, size in zip(use.axes, tensor.shape, strict=True):
         counts[letter] *= size
-    n_in, n_out = counts["I"] * counts["K"], counts["O"] * counts["K"] // use.groups
+    n_in, n_out = counts["I"] * counts["K"], counts["O"] * counts["K"]
+    if "transpose" in use.kind:
+        n_in //= use.groups
+    else:
+        n_out //= use.groups
     left_out = EMBEDDING_LEFT_OUT if use.kind == "embedding" else None
     if tensor.dtype.kind == "complex":
         left_out = COMPLEX_LEFT_OUT
-    return Layer(name, use.kind, tensor, n_in, n_out, "graph", use.because, left_out_because=left_out)
+    return Layer(name, use.kind, tensor, n_in, n_out, use.by, use.because, left_out_because=left_out)
 
 
 def _by_table(named: Named) -> Other | None:

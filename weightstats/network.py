@@ -33,6 +33,7 @@ ROOT_KEYS: tuple[str, ...] = (
 
 NOT_NETWORK = re.compile(
     r"optim|sched|(^|_)(grad_?)?scaler|(^|_)amp($|_)|(^|_)rng|random_state|(^|_)(args|config|cfg|hparams|hyper_parameters|opt)$"
+    r"|(^|_)opt_state$|(^|_)batch_stats$"  # Flax and optax
     r"|callbacks|loops|(^|_)(loss|losses|criterion|metrics|best_score|epoch|step|iteration|global_step)$"
 )
 """Keys of what a training run keeps beside the network: torch.save tutorials, Lightning's checkpoint format."""
@@ -150,8 +151,10 @@ def _is_state(tensor: Tensor, depth: int) -> bool:
 
 def _beside(tensor: Tensor, root: tuple[str, ...]) -> Beside:
     key = next((key for index, key in enumerate(tensor.path) if root[index : index + 1] != (key,)), tensor.path[-1])
-    if "optim" in key.lower():
+    if "optim" in key.lower() or key.lower().endswith("opt_state"):
         return Beside(tensor.name, tensor, "optimizer", f"state of the optimizer, under {key!r}")
+    if key.lower().endswith("batch_stats"):
+        return Beside(tensor.name, tensor, "buffer", f"running statistics of a normalisation, under {key!r}")
     if NOT_NETWORK.search(key.lower()):
         return Beside(tensor.name, tensor, "training state", f"training state, under {key!r}")
     return Beside(tensor.name, tensor, "not the network", f"outside the part taken for the network, under {key!r}")

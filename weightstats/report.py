@@ -354,6 +354,9 @@ def _warnings(
     for name, nonfinite, elements in counted:
         if nonfinite:
             yield f"{name}: {nonfinite:,} of {elements:,} elements are NaN or infinite"
+    swapped = sum(tensor.storage.byte_order == "big" for tensor in checkpoint.tensors)
+    if swapped:
+        yield f"{swapped:,} tensors are stored in big-endian byte order, which is rare: are their numbers plausible?"
     for row in rows:
         if row.elements > row.nonfinite and row.max_abs == 0.0:
             yield f"{row.name}: all its weights are zero"

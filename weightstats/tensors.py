@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +105,11 @@ class Use:
 
     groups: int = 1
     """Of a convolution: every output is connected to one group of the inputs only, and every input to one of the
-    outputs. The dimension I counts the inputs of one group, O the outputs of all."""
+    outputs. The dimension I counts the inputs of one group and O the outputs of all, in a transposed convolution
+    the other way round."""
+
+    by: Literal["graph", "name"] = "graph"
+    """Whether operators (or the classes of layers) in the file say so, or a name that the format gives this meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +153,21 @@ class Tensor:
         return self.elements // self.repeats * self.dtype.width if self.elements else 0
 
     @property
+    def reach(self) -> int:
+        """Bytes that reading it takes at most: from its first to its last element, or from the start of a compressed
+        storage."""
+        if self.elements == 0:
+            return 0
+        if self.encoded_bytes is not None and not self.storage.source.sequential:
+            return self.encoded_bytes
+        skipped = self.offset if self.storage.source.sequential else 0
+        return (skipped + _span(self.dimensions)) * self.dtype.width
+
+    @property
     def view(self) -> tuple[object, ...]:
         """Equal for two tensors exactly where both show the same stored elements, in whatever shape."""
         storage = (id(self.storage.source), self.storage.start)
-        return (*storage, self.offset, self.dimensions, self.repeats, self.dtype.name)
+        return (*storage, self.offset, self.dimensions, self.repeats, self.dtype)
 
     def sections(self) -> tuple["Section", ...]:
         """The tensor in pieces that threads can work on side by side, in element order."""

@@ -1,14 +1,16 @@
 """Bytes to tensors, one module a format. The content decides which, never the name."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError, quoted
+from weightstats.limits import LIMITS, over
 from weightstats.order import in_network_order
 from weightstats.places import File, Folder, open_file, open_folder
-from weightstats.readers import safetensors_file, shards, torch_legacy, torch_zip
+from weightstats.readers import safetensors_file, shards
 from weightstats.zip_archive import SIGNATURES, Archive
 
 
@@ -45,14 +47,66 @@ class FolderReader(Format, Protocol):
         ...
 
 
-READERS: tuple[Reader, ...] = (torch_zip, torch_legacy, safetensors_file)
-"""Formats of one file, tried in this order."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A module of this folder, and what must be there before it is worth importing."""
 
-FOLDER_READERS: tuple[FolderReader, ...] = ()
+    module: str
+    begins: tuple[bytes, ...] = (b"",)
+    """What a file may begin with."""
+
+    at: int = 0
+    """The offset at which it may."""
+
+    def may_be(self, head: bytes) -> bool:
+        """Whether the first bytes of a file leave it possible."""
+        return head.startswith(self.begins, self.at)
+
+    @property
+    def reader(self) -> Any:
+        """The module, which is a Reader, a FolderReader or both."""
+        return import_module(f"weightstats.readers.{self.module}")
+
+
+_BLANKS = (b" ", b"\t", b"\n", b"\r")
+
+READERS: tuple[Entry, ...] = (
+    Entry("distributed", (*SIGNATURES, b"\x80")),
+    Entry("torch_export", SIGNATURES),
+    Entry("torch_zip", SIGNATURES),
+    Entry("keras_zip", SIGNATURES),
+    Entry("numpy_npz", SIGNATURES),
+    Entry("gguf_file", (b"GGUF",)),
+    Entry("hdf5", (b"\x89HDF",)),
+    Entry("tflite", (b"TFL3",), at=4),
+    Entry("equinox", (b"\x93NUMPY", b"{", b"[")),
+    Entry("numpy_npy", (b"\x93NUMPY",)),
+    Entry("torch_legacy", (b"\x80", b"L")),
+    Entry("torch_tar", (b"ustar",), at=257),
+    Entry("tfjs", (b"{", b"[", *_BLANKS)),
+    Entry("safetensors_file", (b"{", *_BLANKS), at=8),
+    Entry("onnx_file", (b"\x08",)),
+    Entry("saved_model", (b"\x08",)),
+    Entry("frozen_graph", (b"\n",)),
+    Entry("tensorflow_checkpoint"),
+    Entry("plain_pickle"),
+    Entry("flax_msgpack", tuple(bytes([first]) for first in (*range(0x81, 0x90), 0xDE, 0xDF))),
+    Entry("hdf5"),
+)
+"""Formats of one file, tried in this order: the more telling first. A file that is two at once is read as the first."""
+
+FOLDER_READERS = (
+    *(Entry("saved_model"), Entry("distributed"), Entry("distributed_safetensors"), Entry("deepspeed")),
+    *(Entry("tensorflow_checkpoint"), Entry("gguf_file")),
+)
 """Formats of a folder, tried in this order; the last resort is a folder as the Hugging Face hub lays it out."""
 
-FORMATS: tuple[Format, ...] = tuple(dict.fromkeys((*READERS, *FOLDER_READERS, shards)))
-"""Every format that is read."""
+
+def formats() -> tuple[Format, ...]:
+    """Every format that is read."""
+    names = dict.fromkeys(entry.module for entry in (*READERS, *FOLDER_READERS))
+    return (*(cast(Format, Entry(name).reader) for name in names), shards)
+
 
 HEAD_BYTES = 512
 
@@ -68,13 +122,9 @@ STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype html", "is a web page, not a checkpoint: the download saved a page, perhaps a log-in or an error"),
     (b"<html", "is a web page, not a checkpoint: the download saved a page, perhaps a log-in or an error"),
     (b"<?xml", "is an XML document, not a checkpoint: perhaps a download's error message"),
-    (b"GGUF", "is a GGUF file, a format that is not read yet"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file (Keras?), a format that is not read yet"),
-    (b"\x93NUMPY", "is a numpy array, a format that is not read yet"),
     (b"\x1f\x8b", "is compressed with gzip; decompress it first"),
     (b"\xfd7zXZ", "is compressed with xz; decompress it first"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstandard; decompress it first"),
-    (b"\x80", "is a plain pickle, not written by torch.save: a format that is not read yet"),
     (b"{", "is a JSON document that is neither a shard index nor a checkpoint"),
 )
 """First bytes, in lower case where they are text, of files that people take for checkpoints, and what to do."""
@@ -85,6 +135,16 @@ def open_checkpoint(location: str) -> Checkpoint:
 
     CheckpointError, in one line that says what the location holds, where it is not a readable checkpoint.
     """
+    checkpoint = _opened(location)
+    tensors = len(checkpoint.tensors) + len(checkpoint.unread)
+    if tensors > LIMITS.crowded_tensors and checkpoint.bytes < tensors * LIMITS.crowded_bytes:
+        raise CheckpointError(
+            location, f"has {tensors:,} tensors in {checkpoint.bytes:,} bytes, {over('crowded_tensors')}"
+        )
+    return checkpoint
+
+
+def _opened(location: str) -> Checkpoint:
     path = Path(location)
     if path.is_dir():
         return _read_folder(open_folder(path, location))
@@ -102,9 +162,10 @@ def open_checkpoint(location: str) -> Checkpoint:
 
 
 def _read_folder(folder: Folder) -> Checkpoint:
-    for reader in FOLDER_READERS:
-        if reader.recognises_folder(folder):
-            return reader.read_folder(folder)
+    for entry in FOLDER_READERS:
+        folder_reader: FolderReader = entry.reader
+        if folder_reader.recognises_folder(folder):
+            return folder_reader.read_folder(folder)
     index, files = shards.in_folder(folder)
     return shards.read(index, files, folder.location, read_file)
 
@@ -112,12 +173,16 @@ def _read_folder(folder: Folder) -> Checkpoint:
 def read_file(file: File) -> Checkpoint:
     """The checkpoint in one file."""
     head = file.read(0, min(file.size, HEAD_BYTES))
-    for reader in READERS:
-        if reader.recognises(head, file):
-            return reader.read(file)
+    for entry in READERS:
+        if entry.may_be(head):
+            reader: Reader = entry.reader
+            if reader.recognises(head, file):
+                return reader.read(file)
     if head.startswith(SIGNATURES):
         names = quoted(", ".join(Archive(file).entries))
-        raise CheckpointError(file.location, f"is a zip archive that holds no checkpoint of a known format, but {names}")
+        raise CheckpointError(
+            file.location, f"is a zip archive that holds no checkpoint of a known format, but {names}"
+        )
     text = head.lstrip().lower()
     for start, problem in STRANGERS:
         if head.startswith(start) or text.startswith(start):

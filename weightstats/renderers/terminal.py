@@ -33,6 +33,9 @@ LAYOUTS = (Layout(True, 6, 2), Layout(True, 3, 1), Layout(False, 3, 1))
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
+MOST_ROWS = 1_000
+"""Rows of the table, which takes a millisecond a row: more are for a machine to read."""
+
 _MOST_PROBLEMS = 20
 _EXAMPLES = 3
 
@@ -62,6 +65,9 @@ def _print(console: Console, report: Report, width: int) -> None:
     if report.layers:
         console.print()
         console.print(_layers(report, console, width))
+        left = len(words.rows_of(report.layers)) - MOST_ROWS
+        if left > 0:
+            console.print(Text(f"… {left:,} more rows; --format csv and json list every layer", "bold"))
         console.print(Text(_legend(report), "dim"))
     console.print()
     for sentence in report.findings:
@@ -76,7 +82,7 @@ def _print(console: Console, report: Report, width: int) -> None:
 
 
 def _layers(report: Report, console: Console, width: int) -> Table:
-    rows = words.rows_of(report.layers)
+    rows = words.rows_of(report.layers)[:MOST_ROWS]
     unlimited = console.options.update(max_width=1 << 20)
     for layout in LAYOUTS[:-1]:
         table = _table(rows, layout)

@@ -1,0 +1,114 @@
+"""Damage of every kind: a file is refused or read, in one line and soon, and no number comes from the wrong place."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from makers import ending_soon
+from mutations import Sample, mutants, truncations
+from samples import FORMATS, samples
+
+import weightstats
+from weightstats.errors import WeightstatsError
+
+MUTATIONS = int(os.environ.get("WEIGHTSTATS_MUTATIONS", "10000"))
+"""Of all formats together; more take longer and find more."""
+
+SEED = os.environ.get("WEIGHTSTATS_SEED", "1")
+
+SHARE = {"HDF5": 0.1, "Keras archive": 0.1}
+"""Formats that take longer get fewer: the share of an equal part."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a report says of a sample's layers, and all that it says beside."""
+
+    layers: dict[str, tuple[tuple[int, ...], str, float]]
+    problems: tuple[str, ...]
+
+
+def read(sample: Sample, folder: Path, content: bytes) -> Numbers | str:
+    """The numbers, or the refusal; anything but these two fails."""
+    path = folder / sample.file
+    path.write_bytes(content)
+    try:
+        with ending_soon(20):
+            report = weightstats.inspect(str(path), workers=1)
+    except WeightstatsError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert refusal.isprintable()
+        return refusal
+    layers = {layer.name: (layer.shape, layer.dtype, layer.mean_square) for layer in report.layers}
+    return Numbers(layers, (*report.checkpoint.warnings, *filter(None, [report.checkpoint.damage])))
+
+
+def wrong_number(intact: Numbers, found: Numbers | str) -> str | None:
+    """A layer of the same name, shape and dtype that has another number, without a word of warning."""
+    if isinstance(found, str) or found.problems:
+        return None
+    for name, (shape, dtype, mean_square) in found.layers.items():
+        before = intact.layers.get(name)
+        if before is not None and before[:2] == (shape, dtype) and before[2] != mean_square:
+            return f"{name} has the mean square {mean_square}, not {before[2]}"
+    return None
+
+
+def numbers_of(sample: Sample, folder: Path) -> Numbers:
+    for name, content in sample.companions:
+        (folder / name).write_bytes(content)
+    numbers = read(sample, folder, sample.content)
+    assert isinstance(numbers, Numbers), numbers
+    return numbers
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_damage_is_refused_or_read_and_no_number_is_wrong(
+    name: str, tmp_path: Path, record_property: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample, count = samples()[name], round(MUTATIONS / len(FORMATS) * SHARE.get(name, 1.0))
+    others = tuple(other.content for other in samples().values())
+    intact = numbers_of(sample, tmp_path)
+    refused = unchanged = 0
+    wrong = []
+    for number, mutant in enumerate(mutants(sample, count, f"{SEED} {name}", others)):
+        found = read(sample, tmp_path, mutant)
+        refused += isinstance(found, str)
+        unchanged += found == intact
+        if problem := wrong_number(intact, found):
+            wrong.append(f"mutant {number}: {problem}")
+    with capsys.disabled():
+        print(f"\n{name}: {count} mutants, {refused} refused, {unchanged} read as before", end="")  # noqa: T201
+    assert wrong == []
+    assert refused > 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_cut_anywhere_is_refused_or_read_as_far_as_it_is_whole(name: str, tmp_path: Path) -> None:
+    sample = samples()[name]
+    intact = numbers_of(sample, tmp_path)
+    for content in truncations(sample):
+        found = read(sample, tmp_path, content)
+        assert wrong_number(intact, found) is None, len(content)
+        assert isinstance(found, str) or found.problems or found == intact, len(content)
+
+
+def test_the_same_seed_gives_the_same_mutants() -> None:
+    sample = samples()["safetensors"]
+    first, second = ([*mutants(sample, 50, "seed", (b"other",))] for _ in range(2))
+    assert first == second
+    assert len(set(first)) > 40
+
+
+def test_no_mutant_is_the_sample_and_their_weights_are_left_alone_where_they_stay_in_place() -> None:
+    sample = samples()["safetensors"]
+    start, end = sample.weights[0]
+    same_size = [
+        content for content in mutants(sample, 300, "seed", (b"x" * 8,)) if len(content) == len(sample.content)
+    ]
+    kept = [content[start:end] == sample.content[start:end] for content in same_size]
+    assert sum(kept) > 0.8 * len(kept)

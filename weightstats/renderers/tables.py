@@ -1,0 +1,52 @@
+"""What `weightstats formats` shows: the formats that are read, and the limits on what a file may ask for."""
+
+import io
+import re
+from dataclasses import fields
+from inspect import getsource
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from weightstats import extras
+from weightstats.limits import LIMITS, Limits
+from weightstats.readers import formats as known_formats
+
+
+def formats(width: int) -> str:
+    """Every format with how it is recognised, and whether what it needs is installed."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for column in ("format", "recognised by", "needs", "installed"):
+        table.add_column(column, overflow="fold")
+    for module in known_formats():
+        installed = extras.is_installed(module.EXTRA)
+        missing = f"no: pip install 'weightstats[{module.EXTRA}]'"
+        needs = f"the {module.EXTRA} extra" if module.EXTRA else ""
+        table.add_row(module.FORMAT, module.RECOGNISED_BY, needs, "yes" if installed else missing)
+    return _printed(table, width)
+
+
+def limits(width: int) -> str:
+    """Every limit with its value and its reason."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("limit", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("what it bounds", overflow="fold")
+    reasons = limit_reasons()
+    for field in fields(Limits):
+        table.add_row(field.name, f"{getattr(LIMITS, field.name):,}", Text(reasons[field.name]))
+    return _printed(table, width)
+
+
+def limit_reasons() -> dict[str, str]:
+    """What the table in `weightstats.limits` says of each limit, by name, in one line."""
+    entries = re.findall(r'^    (\w+): int = [^\n]*\n    """(.*?)"""', getsource(Limits), re.MULTILINE | re.DOTALL)
+    return {name: " ".join(reason.replace("`", "").split()) for name, reason in entries}
+
+
+def _printed(table: Table, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
