@@ -3,13 +3,16 @@
 import io
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from makers import ending_soon
 
 from weightstats.errors import CheckpointError
-from weightstats.places import File, open_file, open_inside
+from weightstats.limits import changed_limits
+from weightstats.places import File, open_file, open_folder, open_inside, written_out
 
 
 def made(path: Path, content: bytes = b"0123456789") -> Path:
@@ -306,3 +309,155 @@ def test_blobs_that_are_a_link_out_of_the_model_are_refused(tmp_path: Path) -> N
     (tmp_path / "models--x--y" / "blobs").symlink_to("../elsewhere")
     with pytest.raises(CheckpointError):
         open_inside(snapshot, "model.safetensors", "index")
+
+
+# Parts of a file
+
+
+def test_a_part_of_a_file_is_a_file_of_its_own(tmp_path: Path) -> None:
+    part = open_file(made(tmp_path / "f")).window(2, 6, "part")
+    assert (part.size, part.location, part.sequential, content(part)) == (6, "part", False, b"234567")
+    assert part.read(4, 2) == b"67"
+    inner = part.window(1, 3, "inner")
+    assert (inner.location, content(inner)) == ("inner", b"345")
+    assert part.stream().read() == b"234567"
+    assert part.stream(4).read() == b"2345"
+    stream = part.stream()
+    assert (stream.seek(-2, io.SEEK_END), stream.read()) == (4, b"67")
+
+
+@pytest.mark.parametrize(("start", "size"), [(-1, 2), (0, 11), (10, 1), (5, 6), (2, -1), (2**70, 0), (0, 2**70)])
+def test_a_part_that_is_not_all_there_is_refused(tmp_path: Path, start: int, size: int) -> None:
+    with pytest.raises(CheckpointError, match="part: the file ends before byte"):
+        open_file(made(tmp_path / "f")).window(start, size, "part")
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 5), (4, 1), (-1, 1)])
+def test_a_read_beyond_a_part_is_refused_though_the_file_goes_on(tmp_path: Path, offset: int, length: int) -> None:
+    part = open_file(made(tmp_path / "f")).window(2, 4, "part")
+    with pytest.raises(CheckpointError, match="part: the file ends before byte"):
+        part.read(offset, length)
+    with pytest.raises(CheckpointError, match="inner: the file ends before byte"):
+        part.window(offset, length, "inner")
+
+
+def test_an_empty_part_may_lie_at_the_end(tmp_path: Path) -> None:
+    part = open_file(made(tmp_path / "f")).window(10, 0, "part")
+    assert (part.size, content(part)) == (0, b"")
+
+
+def test_a_part_keeps_its_file_open(tmp_path: Path) -> None:
+    part = open_file(made(tmp_path / "f")).window(2, 3, "part").window(1, 2, "inner")
+    assert content(part) == b"34"
+    descriptor = part.descriptor
+    del part
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_system_without_preadv_reads_parts_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = open_file(made(tmp_path / "f"))
+    monkeypatch.delattr(os, "preadv", raising=False)
+    assert (content(file.window(3, 4, "part")), content(file)) == (b"3456", b"0123456789")
+
+
+def test_a_stream_asks_for_no_more_memory_than_there_are_bytes(tmp_path: Path) -> None:
+    assert open_file(made(tmp_path / "f")).stream().read(2**60) == b"0123456789"
+
+
+# Folders
+
+
+def test_a_folder_knows_its_names_in_order_and_opens_what_lies_in_it(tmp_path: Path) -> None:
+    for name in ("b", "a", "sub/c"):
+        made(tmp_path / name, name.encode())
+    folder = open_folder(tmp_path, "here")
+    assert (folder.location, folder.names) == ("here", ("a", "b", "sub"))
+    assert content(folder.open("a")) == b"a"
+    assert content(folder.open("sub/c")) == b"sub/c"
+
+
+@pytest.mark.parametrize("name", ["../f", "/etc/passwd", "sub/../../f", "", "..", "\\\\host\\share", "\\f", "c:\\f"])
+def test_a_folder_opens_nothing_outside(tmp_path: Path, name: str) -> None:
+    made(tmp_path / "f")
+    (tmp_path / "home").mkdir()
+    with pytest.raises(CheckpointError, match="here: names a file outside its own folder"):
+        open_folder(tmp_path / "home", "here").open(name)
+
+
+def test_a_folder_of_more_entries_than_the_limit_is_refused_without_listing_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        made(tmp_path / str(number))
+    with changed_limits({"folder_entries": 5}):
+        assert len(open_folder(tmp_path).names) == 5
+    with changed_limits({"folder_entries": 4}), pytest.raises(CheckpointError, match="more than the 4 that --limit"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "f"])
+def test_what_is_no_folder_cannot_be_listed(tmp_path: Path, name: str) -> None:
+    made(tmp_path / "f")
+    with pytest.raises(CheckpointError, match="cannot be listed"):
+        open_folder(tmp_path / name)
+
+
+# Bytes written out
+
+
+def test_bytes_that_are_written_out_are_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = written_out((b"012", b"", b"34"), "there")
+    assert (file.size, file.location, content(file), file.read(2, 2)) == (5, "there", b"01234", b"23")
+    assert [*tmp_path.iterdir()] == []
+    descriptor = file.descriptor
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_an_error_on_the_way_leaves_no_file_and_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"012"
+        raise CheckpointError("f", "is damaged")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    handles: list[int] = []
+    real = tempfile.mkstemp
+
+    def noted(**options: str) -> tuple[int, str]:
+        handle, path = real(**options)
+        handles.append(handle)
+        return handle, path
+
+    monkeypatch.setattr(tempfile, "mkstemp", noted)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        written_out(pieces(), "there")
+    assert [*tmp_path.iterdir()] == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handles[0])
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(CheckpointError, match="there: cannot be written out to a temporary file: No space left"):
+        written_out((b"012",), "there")
+
+
+def test_a_temporary_folder_that_is_missing_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(CheckpointError, match="there: cannot be written out to a temporary file: No such file"):
+        written_out((b"012",), "there")
+
+
+def test_pieces_that_are_written_in_parts_are_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, bytes(data)[:2]))
+    assert content(written_out((b"0123456",), "there")) == b"0123456"

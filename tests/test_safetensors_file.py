@@ -215,7 +215,7 @@ def test_more_tensors_than_the_limit_are_refused_before_they_are_made(tmp_path: 
     header = {f"t{index}": entry("F32", [1], 4 * index, 4 * index + 4) for index in range(3)}
     with (
         changed_limits({"tensors": 2}),
-        pytest.raises(CheckpointError, match="describes 3 tensors, more than the 2 that"),
+        pytest.raises(CheckpointError, match="has 3 tensors, more than the 2 that"),
     ):
         opened(tmp_path / "f", safetensors_file(header, bytes(12)))
 

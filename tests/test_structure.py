@@ -16,7 +16,7 @@ ORDER = (
         "protobuf",
         "pickle_records",
         "torch_records",
-        "readers",
+        "readers", "budget",
         "network",
         "layer_names",
         "layers",

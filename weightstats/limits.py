@@ -82,7 +82,7 @@ class Limits:
     """Tensors of one checkpoint; the largest published ones, with 61 layers of 384 experts, have about 140,000."""
 
     hdf5_seconds: int = 3
-    """Processor time to find what is in an HDF5 file, and a second more for each 2.5 MB; 10,000 datasets take 1 or 2."""
+    """Processor time to find what is in an HDF5 file, and one more for each 2.5 MB; 10,000 datasets take 1 or 2."""
 
     hdf5_memory: int = 1 << 30
     """Bytes of address space of the process that parses an HDF5 file; it needs about 300 MB to start."""

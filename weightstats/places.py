@@ -190,20 +190,41 @@ def open_folder(path: Path, location: str | None = None) -> Folder:
 
 
 def written_out(pieces: Iterable[bytes], location: str) -> File:
-    """Bytes as a file without a name, for what is read at random and lies compressed; gone when it is not used."""
-    handle, path = tempfile.mkstemp(prefix="weightstats-")
+    """Bytes as a file without a name, for what is read at random and lies compressed; gone when it is not used.
+
+    CheckpointError where there is no room for them.
+    """
+    try:
+        handle, path = tempfile.mkstemp(prefix="weightstats-")
+    except OSError as error:
+        raise _unwritten(location, error) from error
     with contextlib.suppress(OSError):  # where an open file cannot be removed, it stays in the temporary folder
         os.unlink(path)
     size = 0
     try:
         for piece in pieces:
-            size += os.write(handle, piece)
+            size += _written(handle, piece, location)
     except BaseException:
         os.close(handle)
         raise
     file = File(location=location, size=size, descriptor=handle)
     weakref.finalize(file, os.close, handle)
     return file
+
+
+def _written(handle: int, piece: bytes, location: str) -> int:
+    """How many bytes the piece has, all of which are written."""
+    done = 0
+    try:
+        while done < len(piece):
+            done += os.write(handle, memoryview(piece)[done:])
+    except OSError as error:
+        raise _unwritten(location, error) from error
+    return done
+
+
+def _unwritten(location: str, error: OSError) -> CheckpointError:
+    return CheckpointError(location, f"cannot be written out to a temporary file: {error.strerror or error}")
 
 
 def open_inside(folder: Path, name: str, location: str) -> File:
@@ -213,7 +234,7 @@ def open_inside(folder: Path, name: str, location: str) -> File:
     the `blobs/` folder of the same model.
     """
     parts = name.replace("\\", "/").split("/")
-    if not name or "\0" in name or name.startswith("/") or ":" in parts[0] or ".." in parts:
+    if not parts[0] or "\0" in name or ":" in parts[0] or ".." in parts:
         raise CheckpointError(location, f"names a file outside its own folder: {quoted(name)}")
     try:
         real = Path(os.path.realpath(folder / name))

@@ -1,25 +1,35 @@
 """Zip archives, in place: their entries as storages, whole bytes or files, once the archive agrees with itself."""
 
-import zipfile
-import zlib
-from collections.abc import Iterator
-from weakref import WeakKeyDictionary
+import struct
+from collections.abc import Iterator, Mapping
 
 from weightstats.dtypes import ByteOrder
-from weightstats.errors import CheckpointError, TensorError, quoted
+from weightstats.errors import CheckpointError, TensorError, shortened
 from weightstats.limits import LIMITS, over
 from weightstats.places import File, written_out
 from weightstats.tensors import Storage
+from weightstats.zip_directory import (
+    HEADER_BYTES,
+    LARGE,
+    LOCAL_HEADER,
+    SIGNATURES,
+    Entry,
+    directory_of,
+    large_numbers,
+)
+from weightstats.zip_storages import INFLATE_STEP, Checked, Deflated
 
-_LOCAL_HEADER = b"PK\x03\x04"
-SIGNATURES = (_LOCAL_HEADER, b"PK\x05\x06")
-"""With which an archive starts: an entry's local header, or the end of the directory where there is no entry."""
+__all__ = ["SIGNATURES", "Archive", "Entry", "names_in"]
 
-_HEADER_BYTES = 30
-_ENCRYPTED = 0x1
+STORED, DEFLATED = 0, 8
+"""The methods of compression that are read; checkpoints have no other."""
 
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_DESCRIBED_BEHIND = 0x8
+_HARMLESS = 0x2 | 0x4 | _DESCRIBED_BEHIND | 0x800
+"""Flags that are read: how hard the writer tried to compress, what follows the entry, and UTF-8 in names."""
 
-_names: WeakKeyDictionary[File, tuple[str, ...]] = WeakKeyDictionary()
+_LOCAL = struct.Struct("<4s5H3L2H")
 
 
 def names_in(head: bytes, file: File) -> tuple[str, ...]:
@@ -27,12 +37,10 @@ def names_in(head: bytes, file: File) -> tuple[str, ...]:
     file and for a damaged archive."""
     if not head.startswith(SIGNATURES):
         return ()
-    if file not in _names:
-        try:
-            _names[file] = tuple(Archive(file).entries)
-        except CheckpointError:
-            _names[file] = ()
-    return _names[file]
+    try:
+        return tuple(directory_of(file).entries)
+    except CheckpointError:
+        return ()
 
 
 class Archive:
@@ -40,157 +48,106 @@ class Archive:
 
     def __init__(self, file: File) -> None:
         self.file = file
-        try:
-            with zipfile.ZipFile(file.stream()) as archive:
-                infos = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError) as error:
-            raise CheckpointError(
-                file.location, "is a damaged zip archive, probably a truncated download: its directory is missing"
-            ) from error
-        if len(infos) > LIMITS.zip_entries:
-            raise CheckpointError(file.location, f"has {len(infos):,} zip entries, {over('zip_entries')}")
-        self.entries: dict[str, zipfile.ZipInfo] = {}
+        self.directory = directory_of(file)
+        self.entries: Mapping[str, Entry] = self.directory.entries
         """By name, in the order of the directory."""
-
-        for info in infos:
-            if info.orig_filename in self.entries:
-                raise CheckpointError(file.location, f"has two zip entries named {quoted(info.orig_filename)}")
-            self.entries[info.orig_filename] = info
-        self._overlapping = frozenset(_overlapping(infos))
 
     def bytes(self, name: str, limit: str) -> bytes:
         """A whole entry, inflated where it is compressed, within the limit of that name."""
-        info = self.entries[name]
-        if info.file_size > getattr(LIMITS, limit):
-            raise CheckpointError(self.file.location, f"its {name} claims {info.file_size:,} bytes, {over(limit)}")
-        if info.file_size > LIMITS.metadata_expansion * max(info.compress_size, 1024):
-            problem = f"its {name} claims to inflate {info.file_size / max(info.compress_size, 1):,.0f} times"
-            raise CheckpointError(self.file.location, f"{problem}, {over('metadata_expansion')}")
+        entry, location = self.entries[name], self.file.location
+        shown = shortened(name)
+        is_stored = entry.compress_type == STORED
+        if not is_stored and entry.file_size > LIMITS.metadata_expansion * max(entry.compress_size, 1024):
+            problem = f"its {shown} claims to inflate {entry.file_size / max(entry.compress_size, 1):,.0f} times"
+            raise CheckpointError(location, f"{problem}, {over('metadata_expansion')}")
+        if not is_stored and LIMITS.text_bytes < getattr(LIMITS, limit):
+            limit = "text_bytes"
+        if entry.file_size > getattr(LIMITS, limit):
+            raise CheckpointError(location, f"its {shown} claims {entry.file_size:,} bytes, {over(limit)}")
         try:
             storage = self.storage(name)
             data = bytearray(storage.size)
             storage.source.reader().read_into(storage.start, memoryview(data))
-        except TensorError as error:
-            raise CheckpointError(self.file.location, f"its entry {name}: {error}") from error
-        if info.CRC and zlib.crc32(data) != info.CRC:  # torch.serialization.set_crc32_options(False) leaves it 0
-            raise CheckpointError(self.file.location, f"its entry {name} is damaged: the checksum differs")
+        except (TensorError, CheckpointError) as error:
+            problem = error.problem if isinstance(error, CheckpointError) else str(error)
+            raise CheckpointError(location, f"its entry {shown}: {problem}") from error
         return bytes(data)
 
     def file_in(self, name: str) -> File:
         """An entry as a file: in place, or inflated into a temporary one. CheckpointError where it cannot be."""
+        shown = shortened(name)
         try:
             storage = self.storage(name)
         except TensorError as error:
-            raise CheckpointError(self.file.location, f"its entry {name}: {error}") from error
+            raise CheckpointError(self.file.location, f"its entry {shown}: {error}") from error
         location = f"{self.file.location}/{name}"
-        if isinstance(storage.source, File):
+        if not storage.source.sequential:
             return self.file.window(storage.start, storage.size, location)
         if storage.size > LIMITS.expanded_bytes + LIMITS.expansion * self.file.size:
-            problem = f"its entry {name} claims to inflate to {storage.size:,} bytes, {over('expanded_bytes')}"
+            problem = f"its entry {shown} claims to inflate to {storage.size:,} bytes, {over('expanded_bytes')}"
             raise CheckpointError(self.file.location, problem)
         return written_out(_pieces(storage), location)
 
     def storage(self, name: str, order: ByteOrder = "little") -> Storage:
-        """Where an entry's bytes are, once its local header agrees with the directory; TensorError where not."""
-        info = self.entries[name]
-        header = self.file.read(info.header_offset, _HEADER_BYTES)
-        name_length = int.from_bytes(header[26:28], "little")
-        extra_length = int.from_bytes(header[28:30], "little")
-        local_name = self.file.read(info.header_offset + _HEADER_BYTES, name_length)
-        method = int.from_bytes(header[8:10], "little")
-        encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
-        if not header.startswith(_LOCAL_HEADER) or local_name.decode(encoding, "replace") != info.orig_filename:
-            raise TensorError("the archive's directory points at something else")
-        if info.flag_bits & _ENCRYPTED:
-            raise TensorError("it is encrypted")
-        if method != info.compress_type:
-            raise TensorError("the archive's directory and the entry name different compressions")
-        start = info.header_offset + _HEADER_BYTES + name_length + extra_length
-        if start + info.compress_size > self.file.size:
-            raise TensorError("the archive is truncated before its end")
-        if info.orig_filename in self._overlapping:
+        """Where an entry's bytes are, once its headers agree with each other; TensorError where not."""
+        entry = self.entries[name]
+        start = self._start(entry)
+        if name in self.directory.overlapping:
             raise TensorError("it shares bytes with another entry of the archive")
-        if method == zipfile.ZIP_STORED:
-            if info.file_size != info.compress_size:
+        self._check_end(entry, start + entry.compress_size)
+        if entry.compress_type == STORED:
+            if entry.file_size != entry.compress_size:
                 raise TensorError("the archive gives it two sizes")
-            return Storage(self.file, start, info.file_size, order)
-        if method == zipfile.ZIP_DEFLATED:
-            source = _Deflated(self.file, start, info.compress_size, info.file_size)
-            return Storage(source, 0, info.file_size, order)
-        raise TensorError(f"it is compressed by a method (number {method}) that is not read")
+            source = Checked(self.file, start, entry.file_size, entry.checksum) if entry.checksum else self.file
+            return Storage(source, start, entry.file_size, order)
+        if entry.compress_type == DEFLATED:
+            return Storage(Deflated(self.file, start, entry), 0, entry.file_size, order)
+        raise TensorError(f"it is compressed by a method (number {entry.compress_type}) that is not read")
+
+    def _start(self, entry: Entry) -> int:
+        """Where the bytes of an entry start, behind a header that says the same as the directory."""
+        here = min(HEADER_BYTES + len(entry.raw_name), self.file.size - entry.header_offset)
+        header = self.file.read(entry.header_offset, here)
+        if len(header) < HEADER_BYTES or not header.startswith(LOCAL_HEADER):
+            raise TensorError("the archive's directory points at something else")
+        _, _, flags, method, _, _, checksum, compressed, size, name_length, extra_length = _LOCAL.unpack_from(header)
+        if name_length != len(entry.raw_name) or header[HEADER_BYTES:] != entry.raw_name:
+            raise TensorError("the archive's directory points at something else")
+        if (flags | entry.flags) & _ENCRYPTED:
+            raise TensorError("it is encrypted")
+        if flags != entry.flags or flags & ~_HARMLESS:
+            raise TensorError(f"its flags are 0x{flags:x} in one place and 0x{entry.flags:x} in another, or not read")
+        if method != entry.compress_type:
+            raise TensorError("the archive's directory and the entry name different compressions")
+        begin = entry.header_offset + HEADER_BYTES + name_length
+        start: int = begin + extra_length
+        if start + entry.compress_size > self.file.size:
+            raise TensorError("the archive is truncated before its end")
+        if LARGE in (size, compressed):
+            size, compressed = large_numbers(self.file.read(begin, extra_length), (size, compressed)) or (-1, -1)
+        pairs = ((checksum, entry.checksum), (compressed, entry.compress_size), (size, entry.file_size))
+        left_out = flags & _DESCRIBED_BEHIND
+        if any(local != central and not (left_out and local == 0) for local, central in pairs):
+            raise TensorError("the archive's directory and the entry contradict each other")
+        return start
+
+    def _check_end(self, entry: Entry, end: int) -> None:
+        """TensorError unless an entry ends where the next one starts, or its description does that follows it."""
+        left = self.directory.ends[entry.header_offset] - end
+        if entry.flags & _DESCRIBED_BEHIND:
+            numbers = (entry.checksum, entry.compress_size, entry.file_size)
+            forms = [struct.pack(form, *numbers) for form in ("<3L", "<L2Q") if max(numbers) < LARGE or form == "<L2Q"]
+            found = self.file.read(end, left) if 0 < left <= 24 else b""
+            if found.removeprefix(b"PK\x07\x08") not in forms:
+                raise TensorError("what describes it in the archive contradicts the directory")
+        elif left:
+            raise TensorError("the archive's entries do not lie side by side")
 
 
 def _pieces(storage: Storage) -> Iterator[bytes]:
     source = storage.source.reader()
-    buffer = memoryview(bytearray(_INFLATE_STEP))
-    for start in range(0, storage.size, _INFLATE_STEP):
-        part = buffer[: min(_INFLATE_STEP, storage.size - start)]
+    buffer = memoryview(bytearray(INFLATE_STEP))
+    for start in range(0, storage.size, INFLATE_STEP):
+        part = buffer[: min(INFLATE_STEP, storage.size - start)]
         source.read_into(storage.start + start, part)
         yield bytes(part)
-
-
-def _overlapping(infos: list[zipfile.ZipInfo]) -> Iterator[str]:
-    """Names of entries that claim bytes which another one claims too."""
-    reach, last = 0, ""
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.header_offset < reach:
-            yield from (last, info.orig_filename)
-        end = info.header_offset + _HEADER_BYTES + len(info.orig_filename) + info.compress_size
-        if end > reach:
-            reach, last = end, info.orig_filename
-
-
-_INFLATE_STEP = 1 << 18
-
-
-class _Deflated:
-    """A compressed entry, inflated from front to back as it is read."""
-
-    sequential = True
-
-    def __init__(self, file: File, start: int, compressed: int, size: int) -> None:
-        self.file, self.start, self.compressed, self.size = file, start, compressed, size
-        self.location = file.location
-        self._rewind()
-
-    def reader(self) -> "_Deflated":
-        """The same entry with a position of its own."""
-        return _Deflated(self.file, self.start, self.compressed, self.size)
-
-    def will_need(self, offset: int, length: int) -> None:
-        self.file.will_need(self.start, self.compressed)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with inflated bytes; CheckpointError where the stream is damaged or too short."""
-        if offset < self._given:
-            self._rewind()
-        while self._given < offset:
-            self._take(min(_INFLATE_STEP, offset - self._given))
-        done = 0
-        while done < len(buffer):
-            part = self._take(len(buffer) - done)
-            buffer[done : done + len(part)] = part
-            done += len(part)
-
-    def _rewind(self) -> None:
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._taken = self._given = 0
-        self._pending = b""
-
-    def _take(self, most: int) -> bytes:
-        """The next 1 to `most` inflated bytes."""
-        while True:
-            if not self._pending and self._taken < self.compressed:
-                step = min(_INFLATE_STEP, self.compressed - self._taken)
-                self._pending = self.file.read(self.start + self._taken, step)
-                self._taken += step
-            try:
-                part = self._inflater.decompress(self._pending, most)
-            except zlib.error as error:
-                raise CheckpointError(self.location, "a compressed storage is damaged") from error
-            self._pending = self._inflater.unconsumed_tail
-            if part:
-                self._given += len(part)
-                return part
-            if not self._pending and self._taken >= self.compressed:
-                raise CheckpointError(self.location, "a compressed storage is shorter than the archive says")

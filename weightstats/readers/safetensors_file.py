@@ -4,9 +4,8 @@ The header is checked against the whole specification here, since the reference 
 unknown dtype and takes the last of two tensors with one name.
 """
 
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,10 +14,12 @@ from numpy.typing import NDArray
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES
 from weightstats.encodings import Encoding, encoded
-from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.limits import LIMITS, over
+from weightstats.errors import CheckpointError, TensorError, quoted, shortened
+from weightstats.json_values import Pairs, distinct, parsed
+from weightstats.limits import LIMITS, crowded, over
 from weightstats.places import File
 from weightstats.tensors import Storage, Tensor, make_tensor
+from weightstats.zip_directory import SIGNATURES, ends_like_an_archive
 
 FORMAT = "safetensors"
 RECOGNISED_BY = "an 8-byte header length, then a JSON object"
@@ -42,7 +43,9 @@ F4 = Encoding("F4", block_elements=2, block_bytes=1, decode=_halves)
 
 
 def recognises(head: bytes, file: File) -> bool:
-    """A header length that the file can hold, followed by the first sign of a JSON object."""
+    """A header length, other than what a zip archive's first bytes would be, and the first sign of a JSON object."""
+    if head.startswith(SIGNATURES):
+        return False
     return int.from_bytes(head[:8], "little") >= 2 and head[8:].lstrip(b" \t\r\n")[:1] == b"{"
 
 
@@ -70,9 +73,14 @@ def read(file: File) -> Checkpoint:
     if end_of_last != data_size:
         problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
         _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
-    blanks = file.read(8, 1).isspace()
-    warnings = ("its header starts with blanks, which the format does not allow",) if blanks else ()
-    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=warnings)
+    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=tuple(_warnings(file)))
+
+
+def _warnings(file: File) -> Iterator[str]:
+    if file.read(8, 1).isspace():
+        yield "its header starts with blanks, which the format does not allow"
+    if ends_like_an_archive(file):
+        yield "it ends like a zip archive, for which other programs may take it; it was read as safetensors"
 
 
 def _header(file: File) -> tuple[dict[str, Any], int]:
@@ -82,16 +90,15 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
         _refuse(file, f"its header claims {length:,} bytes, {over('safetensors_header_bytes')}")
     if 8 + length > file.size:
         _refuse(file, f"is truncated: its header claims {length:,} bytes, the file has {file.size:,}")
+    raw = file.read(8, length)
+    _check_number(file, raw.count(b'"data_offsets"'))  # before anything is made of them
     try:
-        text = file.read(8, length).decode("utf-8")
-        if text.count('"data_offsets"') > LIMITS.tensors:  # before anything is made of them
-            _refuse(file, f"describes {text.count('data_offsets'):,} tensors, {over('tensors')}")
-        header = json.loads(text, object_pairs_hook=_checked, parse_constant=_no_constant, parse_int=_integer)
+        header = parsed(raw, _checked, _integer)
         if _depth(header) > MOST_NESTED:
-            raise RecursionError
-    except (ValueError, RecursionError) as error:
-        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)[: 4 * LIMITS.quoted]
-        raise CheckpointError(file.location, f"its safetensors header is not valid JSON: {detail}") from error
+            raise ValueError("it is nested too deeply")
+    except ValueError as error:
+        problem = f"its safetensors header is not valid JSON: {shortened(str(error))}"
+        raise CheckpointError(file.location, problem) from error
     if not isinstance(header, dict):
         _refuse(file, "its safetensors header is not a JSON object")
     metadata = header.get("__metadata__")
@@ -99,19 +106,21 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
         isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     ):
         _refuse(file, "its __metadata__ is not a map of text to text")
-    if len(header) > LIMITS.tensors:
-        _refuse(file, f"describes {len(header):,} tensors, {over('tensors')}")
+    _check_number(file, len(header) - ("__metadata__" in header))
     return header, 8 + length
 
 
-def _checked(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _check_number(file: File, tensors: int) -> None:
+    problem = crowded(tensors, file.size)
+    if problem is not None:
+        _refuse(file, problem)
+
+
+def _checked(pairs: Pairs) -> dict[str, Any]:
     """A JSON object whose keys are distinct and, as its text values, can be written as UTF-8."""
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise ValueError(f"the key {quoted(key)} is there twice")
-        mapping[key] = value
-        for text in (key, value):
+    mapping = distinct(pairs)
+    for pair in pairs:
+        for text in pair:
             if isinstance(text, str) and not text.isascii():
                 text.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
     return mapping
@@ -136,10 +145,6 @@ def _depth(value: Any) -> int:
             if isinstance(inner, dict | list)
         ]
     return depth
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
 
 
 def _entry(file: File, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:

@@ -3,15 +3,14 @@
 Index: {"metadata": {...}, "weight_map": {tensor name: file name}}; transformers, `save_pretrained`.
 """
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weightstats.checkpoint import Checkpoint, Unread
-from weightstats.errors import CheckpointError
+from weightstats.errors import CheckpointError, shortened
+from weightstats.json_values import distinct, parsed
 from weightstats.limits import LIMITS, over
 from weightstats.order import in_network_order, natural_key
 from weightstats.places import File, Folder, open_file, open_inside
@@ -91,6 +90,7 @@ def in_folder(folder: Folder) -> tuple[File | None, Shards]:
     weights = [name for name in names if name.lower().endswith(SUFFIXES) and not NOT_WEIGHTS.search(name.lower())]
     sets = {(match["stem"], match["count"], match["suffix"]) for name in weights if (match := _SHARD.fullmatch(name))}
     if len(weights) == 1 or (len(sets) == 1 and all(_SHARD.fullmatch(name) for name in weights)):
+        _check_number(location, weights)
         return None, Shards(folder.path, tuple(sorted(weights, key=natural_key)), {})
     if not weights:
         raise CheckpointError(location, _nothing_in(folder.path, names))
@@ -112,22 +112,24 @@ def named_by(index: File, folder: Path) -> Shards:
     if index.size > LIMITS.index_bytes:
         raise CheckpointError(index.location, f"is an index of {index.size:,} bytes, {over('index_bytes')}")
     try:
-        content = json.loads(index.read(0, index.size), object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(index.location, f"its JSON cannot be read: {error}") from error
+        content = parsed(index.read(0, index.size), distinct)
+    except ValueError as error:
+        raise CheckpointError(index.location, f"its JSON cannot be read: {shortened(str(error))}") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(index.location, 'is not a shard index: it has no "weight_map" of tensor to file names')
     if not weight_map:
         raise CheckpointError(index.location, "is a shard index that names no tensor")
-    return Shards(folder, tuple(sorted(set(weight_map.values()), key=natural_key)), weight_map)
+    if len(weight_map) > LIMITS.tensors:
+        raise CheckpointError(index.location, f"names {len(weight_map):,} tensors, {over('tensors')}")
+    names = set(weight_map.values())
+    _check_number(index.location, names)
+    return Shards(folder, tuple(sorted(names, key=natural_key)), weight_map)
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a key is there twice")
-    return mapping
+def _check_number(location: str, names: Collection[str]) -> None:
+    if len(names) > LIMITS.shards:
+        raise CheckpointError(location, f"has {len(names):,} shards, {over('shards')}")
 
 
 def read(index: File | None, shards: Shards, location: str, read_file: Callable[[File], Checkpoint]) -> Checkpoint:

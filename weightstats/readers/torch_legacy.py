@@ -43,6 +43,8 @@ def read(file: File) -> Checkpoint:
         _refuse(file, f"is a torch file of protocol {version}; only {PROTOCOL_VERSION} is known")
     if not isinstance(keys, Sequence) or not all(isinstance(key, str) for key in keys.items):
         _refuse(file, "its list of storages is malformed")
+    if len(set(keys.items)) != len(keys.items):
+        _refuse(file, "its list of storages names one of them twice")
     storages = _Storages(file, keys.items, stream.tell(), pickles[3].persistents)
     try:
         found = find_tensors(saved, storages.open)
@@ -55,7 +57,7 @@ def read(file: File) -> Checkpoint:
         tensors=tuple(found.tensors),
         unread=tuple(Unread(".".join(path), reason) for path, reason in found.unread),
         objects_not_loaded=unknown_classes(pickles[3].globals),
-        warnings=tuple(found.warnings),
+        warnings=(*found.warnings, *storages.warnings),
         damage=storages.damage,
     )
 
@@ -66,6 +68,7 @@ class _Storages:
     def __init__(self, file: File, keys: list[str], start: int, persistents: tuple[Persistent, ...]) -> None:
         self.file = file
         self.damage: str | None = None
+        self.warnings: tuple[str, ...] = ()
         described, self.contradicted = described_storages(persistents)
         self.places = dict(self._laid_out(keys, start, described))
         """Offset and bytes of each storage that lies whole in the file."""
@@ -74,8 +77,7 @@ class _Storages:
         self, keys: list[str], offset: int, described: dict[str, SavedStorage]
     ) -> Iterator[tuple[str, tuple[int, int]]]:
         """From one element count to the next, as far as the file goes."""
-        distinct = tuple(dict.fromkeys(keys))
-        for number, key in enumerate(distinct):
+        for number, key in enumerate(keys):
             saved = described.get(key)
             if saved is None:
                 self.damage = (
@@ -87,12 +89,14 @@ class _Storages:
             size = elements * _width(saved)
             if not complete or elements < 0 or offset + 8 + size > self.file.size:
                 self.damage = (
-                    f"is truncated or damaged: of its {len(distinct)} storages only {number} lie whole in its "
+                    f"is truncated or damaged: of its {len(keys):,} storages only {number:,} lie whole in its "
                     f"{self.file.size:,} bytes; download or save it again"
                 )
                 return
             yield key, (offset + 8, size)
             offset += 8 + size
+        if offset < self.file.size:
+            self.warnings = (f"{self.file.size - offset:,} bytes follow its last storage and were not read",)
 
     def open(self, saved: SavedStorage) -> Storage:
         if saved.key in self.contradicted:
@@ -103,8 +107,8 @@ class _Storages:
             raise TensorError("the file ends or goes wrong before its storage")
         start, size = self.places[saved.key]
         skipped, elements = saved.part or (0, saved.elements)
-        needed = (skipped + elements) * _width(saved)
-        if needed > size:
+        needed = max(saved.elements, skipped + elements) * _width(saved)
+        if needed != size:
             raise TensorError(f"its storage claims {needed:,} bytes, the file has {size:,}")
         return Storage(self.file, start + skipped * _width(saved), elements * _width(saved))
 

@@ -5,7 +5,6 @@ Layout: `<root>/data.pkl`, `<root>/data/<key>`, `<root>/byteorder`, `<root>/vers
 
 import io
 import re
-from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.dtypes import DTYPES, ByteOrder
@@ -63,6 +62,10 @@ class _Archive:
                 else f"has {len(pickles)} pickles that could be the checkpoint: {shortened(', '.join(sorted(pickles)))}"
             )
             raise CheckpointError(file.location, problem)
+        roots = {name.partition("/")[0] for name in self.zip.entries}
+        if len(roots) != 1:
+            problem = "has entries in several folders where torch writes one"
+            raise CheckpointError(file.location, f"{problem}: {shortened(', '.join(sorted(roots)))}")
         self.pickle_name = pickles[0]
         self.root = self.pickle_name.removesuffix("data.pkl")
         self.order = self._byte_order()
@@ -103,13 +106,13 @@ class _Archive:
         return "little" if text == b"little" else "big"
 
     def _storage(self, name: str, saved: SavedStorage) -> Storage:
-        """The bytes of a storage; TensorError where the archive does not have all of them."""
+        """The bytes of a storage; TensorError where the archive has not just those that the pickle speaks of."""
         if name not in self.zip.entries:
             raise TensorError(f"its storage {shortened(saved.key)} is not in the archive")
         stored = self.zip.storage(name, self.order)
         needed = saved.elements * (DTYPES[saved.dtype].width if saved.dtype else 1)
-        if stored.size < needed:
+        if stored.size != needed:
             raise TensorError(
                 f"its storage {shortened(saved.key)} claims {needed:,} bytes, the archive has {stored.size:,}"
             )
-        return replace(stored, size=needed)
+        return stored
