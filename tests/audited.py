@@ -19,8 +19,8 @@ import subprocess  # noqa: F401
 import sys
 from typing import Any
 
+from weightstats.containers.pickle_records import PickleError, read_pickle
 from weightstats.errors import CheckpointError
-from weightstats.pickle_records import PickleError, read_pickle
 from weightstats.readers import open_checkpoint
 from weightstats.tensors import Buffers
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weightstats.sstable import MAGIC, crc32c, masked
+from weightstats.containers.sstable import MAGIC, crc32c, masked
 
 
 def varint(value: int) -> bytes:

@@ -1,7 +1,7 @@
 """Runs the command line on many files, each in a process of its own that is forked from one that has all modules.
 
-`python forked.py`, a JSON list of paths on standard input; on standard output a JSON list of what each run did: exit code,
-standard output and error, processor seconds and peak memory. A run that does not end is ended by its limit on processor
+`python forked.py`, a JSON list of paths on standard input; on standard output a JSON list of what each run did: exit
+code, standard output and error, processor seconds and peak memory. A run that does not end is ended by its limit on processor
 time, or by an alarm where it waits.
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from typing import Any
 
-from weightstats import cli, inspection  # noqa: F401 - loaded before the fork
+from weightstats import cli, inspection
 from weightstats.renderers import json_text  # noqa: F401
 
 SECONDS = 60

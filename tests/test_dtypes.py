@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from weightstats.dtypes import DTYPES, ByteOrder
 from weightstats.readers import safetensors_file
+from weightstats.schemas.torch_records import STORAGE_DTYPES, TORCH_DTYPES
 from weightstats.tensors import Buffers
-from weightstats.torch_records import STORAGE_DTYPES, TORCH_DTYPES
 
 NUMPY = (
     {"F64": "f8", "F32": "f4", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}

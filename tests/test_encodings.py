@@ -11,12 +11,12 @@ from archives import DEFLATED, Part, archive
 from makers import Memory, values
 from numpy.typing import NDArray
 
+from weightstats.containers.zip_archive import Archive
 from weightstats.encodings import Encoding, encoded
 from weightstats.errors import TensorError
 from weightstats.moments import measure
 from weightstats.places import open_file
 from weightstats.tensors import SECTION_ELEMENTS, Buffers, Storage, Use
-from weightstats.zip_archive import Archive
 
 SIZES = (0, 1, 2, 3, 31, 32, 33, 64, 65, 1000, (1 << 16) - 1, (1 << 16) + 1, (1 << 18) + 5)
 

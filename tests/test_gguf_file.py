@@ -20,10 +20,10 @@ from safetensors.numpy import load_file
 import weightstats
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.ggml_types import GGML_TYPES, encoding_of
 from weightstats.layers import Layer, classify
 from weightstats.network import find_network
 from weightstats.readers import gguf_file, open_checkpoint
+from weightstats.schemas.ggml_types import GGML_TYPES, encoding_of
 
 COLLECTION = Path(__file__).parents[2] / "shared" / "hostile"
 TYPES = gguf.GGMLQuantizationType

@@ -17,8 +17,8 @@ import pytest
 from makers import ending_soon, named_values, reasons, values
 from published import published
 
-from weightstats import hdf5_child, hdf5_jail
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers import hdf5_child, hdf5_jail
 from weightstats.errors import CheckpointError
 from weightstats.layers import classify, layers_of
 from weightstats.limits import changed_limits

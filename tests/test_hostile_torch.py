@@ -37,8 +37,8 @@ from makers import (
 from torch import nn
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers.pickle_records import Global, Instance, PickleError, read_pickle
 from weightstats.errors import CheckpointError
-from weightstats.pickle_records import Global, Instance, PickleError, read_pickle
 from weightstats.places import open_file
 from weightstats.readers import plain_pickle, torch_legacy, torch_tar, torch_zip
 

@@ -27,10 +27,10 @@ from bounded import run_bounded
 from makers import Stored, entry, floats, named_values, opened, pickled, reasons, safetensors_file, values, view
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers.zip_archive import names_in
 from weightstats.errors import CheckpointError
 from weightstats.limits import changed_limits
 from weightstats.readers import open_checkpoint
-from weightstats.zip_archive import names_in
 
 FOUR = floats(1, 2, 3, 4)
 BOTH = {"a": [1.0, 2.0, 3.0, 4.0], "b": [9.0]}

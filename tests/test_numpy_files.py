@@ -14,9 +14,9 @@ from makers import ending_soon, named_values, opened, pickled, reasons, values, 
 from numpy.typing import NDArray
 from published import published
 
+from weightstats.containers.literals import LiteralError, read_literal
 from weightstats.errors import CheckpointError
 from weightstats.limits import changed_limits
-from weightstats.literals import LiteralError, read_literal
 from weightstats.places import open_file
 from weightstats.readers import numpy_npz, open_checkpoint
 

@@ -20,8 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from makers import Call, ending_soon
 
+from weightstats.containers.pickle_records import (
+    Global,
+    Instance,
+    Mapping,
+    Persistent,
+    PickleError,
+    Record,
+    Sequence,
+    read_pickle,
+)
 from weightstats.limits import Limits, changed_limits
-from weightstats.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence, read_pickle
 
 AUDITED = Path(__file__).parent / "audited.py"
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

@@ -6,10 +6,21 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, struct_pb2
 
+from weightstats.containers.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    DamageError,
+    Field,
+    content,
+    fields,
+    text,
+    varints,
+)
 from weightstats.errors import CheckpointError
 from weightstats.limits import changed_limits
 from weightstats.places import File, open_file
-from weightstats.protobuf import BYTES, FIXED32, FIXED64, VARINT, DamageError, Field, content, fields, text, varints
 
 LARGEST = (1 << 64) - 1
 

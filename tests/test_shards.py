@@ -403,7 +403,10 @@ NO_MAP = 'it has no "weight_map" of tensor to file names'
         (b'{"weight_map": {"a": ["b"]}}', NO_MAP),
         (b'{"weight_map": {}}', "is a shard index that names no tensor"),
         (b'{"weight_map": {"a": "1", "a": "2"}}', "its JSON cannot be read: the key 'a' is there twice"),
-        (b'{"weight_map": {"a": "1"}, "weight_map": {}}', "its JSON cannot be read: the key 'weight_map' is there twice"),
+        (
+            b'{"weight_map": {"a": "1"}, "weight_map": {}}',
+            "its JSON cannot be read: the key 'weight_map' is there twice",
+        ),
         (b'{"weight_map": {"a": "1"', "its JSON cannot be read"),
         (b'{"weight_map": {"a": "\xff"}}', "its JSON cannot be read"),
         (b'{"weight_map": ' + b"[" * 100_000, "its JSON cannot be read"),

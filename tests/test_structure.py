@@ -10,21 +10,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "weightstats"
 
 ORDER = (
-    *("version", "limits", "errors", "places", "extras", "dtypes", "tensors", "encodings", "checkpoint", "order"),
-    *(
-        "zip_archive",
-        "protobuf",
-        "pickle_records",
-        "torch_records",
-        "readers", "budget",
-        "network",
-        "layer_names",
-        "layers",
-        "moments",
-        "laws",
-        "penalties",
-    ),
-    *("report", "renderers", "inspection", "cli"),
+    *("version", "limits", "errors", "places", "extras", "dtypes", "tensors", "pieces", "encodings", "checkpoint"),
+    *("order", "containers", "schemas", "readers", "budget", "network", "layer_names", "layers", "moments", "laws"),
+    *("penalties", "report", "renderers", "inspection", "cli"),
 )
 
 ALLOWED_BACK = {("report", "renderers")}

@@ -13,13 +13,13 @@ from published import published, published_folder
 from tensorflow_written import content, written
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers.sstable import crc32c
 from weightstats.errors import CheckpointError
 from weightstats.layers import Layer, classify
 from weightstats.limits import changed_limits
 from weightstats.network import find_network
 from weightstats.places import open_file, open_folder
 from weightstats.readers import frozen_graph, saved_model, tensorflow_checkpoint
-from weightstats.sstable import crc32c
 
 TWO = {"a": Row(), "b": Row(offset=8)}
 FOUR = floats(1, 2, 3, 4)

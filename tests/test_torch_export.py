@@ -17,10 +17,10 @@ from torch.export.pt2_archive._package import package_pt2
 
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import CheckpointError
-from weightstats.exported_graph import uses_of
 from weightstats.limits import changed_limits
 from weightstats.places import open_file
 from weightstats.readers import torch_export
+from weightstats.schemas.exported_graph import uses_of
 from weightstats.tensors import Tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports

@@ -45,7 +45,7 @@ from weightstats.errors import CheckpointError
 from weightstats.limits import changed_limits
 from weightstats.readers import open_checkpoint
 from weightstats.readers.torch_legacy import MAGIC_NUMBER, PROTOCOL_VERSION
-from weightstats.torch_records import TORCH_DTYPES
+from weightstats.schemas.torch_records import TORCH_DTYPES
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

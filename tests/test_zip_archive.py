@@ -9,11 +9,11 @@ import pytest
 from archives import BEHIND, DEFLATED, STORED, Part, archive, deflated_zeros
 from makers import values
 
+from weightstats.containers.zip_archive import Archive, names_in
 from weightstats.errors import CheckpointError, TensorError
 from weightstats.limits import changed_limits
 from weightstats.places import File, open_file
 from weightstats.tensors import make_tensor
-from weightstats.zip_archive import Archive, names_in
 
 NOISE = np.random.default_rng(0).bytes(600_001)
 

@@ -50,7 +50,7 @@ class Limits:
     quoted: int = 100
     """Characters of a text from a file that an error message repeats."""
 
-    crowded_tensors: int = 10_000
+    crowded_tensors: int = 5_000
     """Tensors of a checkpoint whose tensors take less than `crowded_bytes` each: more are an attack on who reads them;
     networks of 100,000 tensors have hundreds of gigabytes."""
 

@@ -1,17 +1,18 @@
 """Bytes to tensors, one module a format. The content decides which, never the name."""
 
+import os
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers.zip_archive import SIGNATURES, Archive
 from weightstats.errors import CheckpointError, quoted
-from weightstats.limits import LIMITS, over
+from weightstats.limits import crowded
 from weightstats.order import in_network_order
 from weightstats.places import File, Folder, open_file, open_folder
 from weightstats.readers import safetensors_file, shards
-from weightstats.zip_archive import SIGNATURES, Archive
 
 
 class Format(Protocol):
@@ -136,20 +137,17 @@ def open_checkpoint(location: str) -> Checkpoint:
     CheckpointError, in one line that says what the location holds, where it is not a readable checkpoint.
     """
     checkpoint = _opened(location)
-    tensors = len(checkpoint.tensors) + len(checkpoint.unread)
-    if tensors > LIMITS.crowded_tensors and checkpoint.bytes < tensors * LIMITS.crowded_bytes:
-        raise CheckpointError(
-            location, f"has {tensors:,} tensors in {checkpoint.bytes:,} bytes, {over('crowded_tensors')}"
-        )
+    if crowd := crowded(len(checkpoint.tensors) + len(checkpoint.unread), checkpoint.bytes):
+        raise CheckpointError(location, crowd)
     return checkpoint
 
 
 def _opened(location: str) -> Checkpoint:
     path = Path(location)
-    if path.is_dir():
+    if os.path.isdir(location):
         return _read_folder(open_folder(path, location))
-    if not path.exists() and path.with_name(f"{path.name}.index").exists():  # a TensorFlow checkpoint's prefix
-        path = path.with_name(f"{path.name}.index")
+    if not os.path.exists(location) and os.path.exists(f"{location}.index"):  # a TensorFlow checkpoint's prefix
+        path = Path(f"{location}.index")
     file = open_file(path, location)
     if file.size == 0:
         raise CheckpointError(location, "is empty (0 bytes): the download or the save did not finish")

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.zip_archive import SIGNATURES
 from weightstats.errors import CheckpointError, quoted, shortened
 from weightstats.order import natural_key
 from weightstats.places import File, Folder, open_folder
 from weightstats.readers import shards, torch_legacy, torch_zip
 from weightstats.tensors import Tensor
-from weightstats.zip_archive import SIGNATURES
 
 FORMAT = "DeepSpeed"
 RECOGNISED_BY = "a folder with *_model_states.pt files, or whose file latest names such a folder"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
-from weightstats.distributed_metadata import Described, Metadata, Place, place_key, read_metadata
+from weightstats.containers.zip_archive import SIGNATURES, Archive
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
 from weightstats.pieces import Box, check_tiling, put_together
 from weightstats.places import File, Folder, open_inside
 from weightstats.readers import safetensors_file, torch_legacy, torch_zip
+from weightstats.schemas.distributed_metadata import Described, Metadata, Place, place_key, read_metadata
 from weightstats.tensors import Tensor
-from weightstats.zip_archive import SIGNATURES, Archive
 
 FORMAT = "torch.distributed.checkpoint"
 RECOGNISED_BY = "a folder with the pickle .metadata, which describes pieces of tensors"

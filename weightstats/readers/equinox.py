@@ -8,9 +8,9 @@ https://docs.kidger.site/equinox/api/serialisation/
 from collections.abc import Sequence
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.npy_header import MAGIC, NpyHeader, array_in, read_header
 from weightstats.errors import CheckpointError, TensorError
 from weightstats.limits import LIMITS, over
-from weightstats.npy_header import MAGIC, NpyHeader, array_in, read_header
 from weightstats.places import File
 from weightstats.tensors import Storage, Tensor, Use
 

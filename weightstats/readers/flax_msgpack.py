@@ -9,14 +9,14 @@ import math
 from dataclasses import dataclass, field
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.messagepack import DamageError, Item, Items, Path, Tree
+from weightstats.containers.npy_header import NAMES
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.jax_uses import uses_of
 from weightstats.limits import LIMITS, over
-from weightstats.messagepack import DamageError, Item, Items, Path, Tree
-from weightstats.npy_header import NAMES
 from weightstats.pieces import Concatenated
 from weightstats.places import File
+from weightstats.schemas.jax_uses import uses_of
 from weightstats.tensors import Storage, Tensor, Use, make_tensor
 
 FORMAT = "Flax msgpack"

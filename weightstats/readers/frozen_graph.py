@@ -6,11 +6,11 @@ Message: tensorflow/core/framework/graph.proto. Nothing of the graph is run.
 import re
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.containers.protobuf import DamageError
 from weightstats.errors import CheckpointError
 from weightstats.places import File
-from weightstats.protobuf import DamageError
 from weightstats.readers.saved_model import constants_of
-from weightstats.tensorflow_graph import read_graph
+from weightstats.schemas.tensorflow_graph import read_graph
 
 FORMAT = "TensorFlow frozen graph"
 RECOGNISED_BY = "a GraphDef that begins with a node of a name and an operator"

@@ -14,13 +14,13 @@ from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.encodings import encoded
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
 from weightstats.extras import library
-from weightstats.ggml_types import GGML_TYPES, REMOVED, encoding_of
-from weightstats.gguf_header import MAGIC, Entry, Header, read_header
-from weightstats.gguf_names import use_of
 from weightstats.limits import LIMITS, over
 from weightstats.order import natural_key
 from weightstats.places import File, Folder, open_inside
 from weightstats.readers.shards import PREFERRED, SUFFIXES
+from weightstats.schemas.ggml_types import GGML_TYPES, REMOVED, encoding_of
+from weightstats.schemas.gguf_header import MAGIC, Entry, Header, read_header
+from weightstats.schemas.gguf_names import use_of
 from weightstats.tensors import Storage, Tensor, make_tensor
 
 FORMAT = "GGUF"

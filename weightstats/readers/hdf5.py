@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.hdf5_jail import Contiguous, Dataset, Structure, parsed
+from weightstats.containers.hdf5_storages import Budget, storage_of
 from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.extras import is_installed, missing
-from weightstats.hdf5_jail import Contiguous, Dataset, Structure, parsed
-from weightstats.hdf5_storages import Budget, storage_of
-from weightstats.keras_layers import LayerConfig, Model, model_in, not_loaded
 from weightstats.places import File
+from weightstats.schemas.keras_layers import LayerConfig, Model, model_in, not_loaded
 from weightstats.tensors import Tensor, make_tensor
 
 FORMAT = "HDF5"

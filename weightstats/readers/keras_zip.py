@@ -7,11 +7,11 @@ import re
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.zip_archive import SIGNATURES, Archive, names_in
 from weightstats.errors import CheckpointError, quoted
-from weightstats.keras_layers import LayerConfig, model_in, not_loaded
 from weightstats.places import File
 from weightstats.readers import hdf5
-from weightstats.zip_archive import SIGNATURES, Archive, names_in
+from weightstats.schemas.keras_layers import LayerConfig, model_in, not_loaded
 
 FORMAT = "Keras archive"
 RECOGNISED_BY = "a zip archive with model.weights.h5, or around one .keras or .h5 file"

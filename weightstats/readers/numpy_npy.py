@@ -1,8 +1,8 @@
 """One numpy array in a file, as `numpy.save` writes it."""
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.npy_header import MAGIC, array_in, read_header
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.npy_header import MAGIC, array_in, read_header
 from weightstats.places import File
 from weightstats.tensors import Storage
 

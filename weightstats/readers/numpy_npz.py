@@ -6,13 +6,13 @@ Keys that are written with slashes (JAX, TensorFlow and Keras name their variabl
 from dataclasses import dataclass
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.npy_header import NpyHeader, array_in, read_header
+from weightstats.containers.zip_archive import Archive, names_in
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
-from weightstats.jax_uses import uses_of
 from weightstats.limits import LIMITS, over
-from weightstats.npy_header import NpyHeader, array_in, read_header
 from weightstats.places import File
+from weightstats.schemas.jax_uses import uses_of
 from weightstats.tensors import BLOCK_BYTES, Storage, Tensor
-from weightstats.zip_archive import Archive, names_in
 
 FORMAT = "NumPy archive"
 RECOGNISED_BY = "a zip archive of which most entries are called .npy"

@@ -11,16 +11,19 @@ from itertools import islice
 
 import numpy as np
 
-from weightstats import protobuf
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers import protobuf
+from weightstats.containers.protobuf import DamageError
 from weightstats.encodings import Encoding, encoded
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.onnx_data import Companions, Range, data_in, overlapping
-from weightstats.onnx_graph import Found, order_of, uses_of
-from weightstats.onnx_messages import read_model
-from weightstats.onnx_operators import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
-from weightstats.onnx_records import Model, Stored
-from weightstats.onnx_types import (
+from weightstats.pieces import Held
+from weightstats.places import File
+from weightstats.schemas.onnx_data import Companions, Range, data_in, overlapping
+from weightstats.schemas.onnx_graph import Found, order_of, uses_of
+from weightstats.schemas.onnx_messages import read_model
+from weightstats.schemas.onnx_operators import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from weightstats.schemas.onnx_records import Model, Stored
+from weightstats.schemas.onnx_types import (
     DTYPE_NAMES,
     PACKED_IN_BYTES,
     PACKINGS,
@@ -32,10 +35,7 @@ from weightstats.onnx_types import (
     runs_along,
     scaled,
 )
-from weightstats.onnx_values import Scaled
-from weightstats.pieces import Held
-from weightstats.places import File
-from weightstats.protobuf import DamageError
+from weightstats.schemas.onnx_values import Scaled
 from weightstats.tensors import Storage, Tensor, Use, make_tensor
 
 FORMAT = "ONNX"

@@ -7,12 +7,12 @@ import pickletools
 import re
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.pickle_records import PickleError, read_pickle
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.numpy_records import AFTER_BUILD, JOBLIB_ARRAY
-from weightstats.pickle_records import PickleError, read_pickle
 from weightstats.places import File
+from weightstats.schemas.numpy_records import AFTER_BUILD, JOBLIB_ARRAY
+from weightstats.schemas.torch_records import SavedStorage, find_tensors, unknown_classes
 from weightstats.tensors import Storage
-from weightstats.torch_records import SavedStorage, find_tensors, unknown_classes
 
 FORMAT = "pickle"
 RECOGNISED_BY = "the opcodes of a pickle, of any protocol"

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.json_values import Pairs, distinct, parsed
+from weightstats.containers.zip_directory import SIGNATURES, ends_like_an_archive
 from weightstats.dtypes import DTYPES
 from weightstats.encodings import Encoding, encoded
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
-from weightstats.json_values import Pairs, distinct, parsed
 from weightstats.limits import LIMITS, crowded, over
 from weightstats.places import File
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.zip_directory import SIGNATURES, ends_like_an_archive
 
 FORMAT = "safetensors"
 RECOGNISED_BY = "an 8-byte header length, then a JSON object"

@@ -7,17 +7,17 @@ there. A model without variables holds its weights as constants of its graph.
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.protobuf import BYTES, DamageError, Field, fields, text
+from weightstats.containers.small_messages import Steps
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.graph_constants import constant, is_listed
 from weightstats.places import File, Folder, open_inside
-from weightstats.protobuf import BYTES, DamageError, Field, fields, text
 from weightstats.readers import tensorflow_checkpoint
-from weightstats.small_messages import Steps
-from weightstats.tensor_bundle import read_bundle
-from weightstats.tensorflow_graph import Graph, Node, read_graph, saved_keys, uses_in
-from weightstats.tensorflow_layouts import use_by_name
+from weightstats.schemas.graph_constants import constant, is_listed
+from weightstats.schemas.tensor_bundle import read_bundle
+from weightstats.schemas.tensorflow_graph import Graph, Node, read_graph, saved_keys, uses_in
+from weightstats.schemas.tensorflow_layouts import use_by_name
+from weightstats.schemas.trackable_objects import dotted
 from weightstats.tensors import Tensor
-from weightstats.trackable_objects import dotted
 
 FORMAT = "TensorFlow SavedModel"
 RECOGNISED_BY = "a folder with `saved_model.pb`, or that file"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.json_values import distinct, parsed
 from weightstats.errors import CheckpointError, shortened
-from weightstats.json_values import distinct, parsed
 from weightstats.limits import LIMITS, over
 from weightstats.order import in_network_order, natural_key
 from weightstats.places import File, Folder, open_file, open_inside

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.protobuf import Cursor, DamageError
+from weightstats.containers.sstable import is_table
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.order import natural_key
 from weightstats.pieces import Box, put_together
 from weightstats.places import File, Folder, open_inside
-from weightstats.protobuf import Cursor, DamageError
 from weightstats.readers.shards import PREFERRED
-from weightstats.sstable import is_table
-from weightstats.tensor_bundle import DTYPE_NAMES, NOT_NUMBERS, STRING, Bundle, Stored, read_bundle
-from weightstats.tensorflow_layouts import use_by_name
+from weightstats.schemas.tensor_bundle import DTYPE_NAMES, NOT_NUMBERS, STRING, Bundle, Stored, read_bundle
+from weightstats.schemas.tensorflow_layouts import use_by_name
+from weightstats.schemas.trackable_objects import BOOKKEEPING, GRAPH_KEY, Variable, paths, read_objects
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.trackable_objects import BOOKKEEPING, GRAPH_KEY, Variable, paths, read_objects
 
 FORMAT = "TensorFlow checkpoint"
 RECOGNISED_BY = "a LevelDB table's last bytes (`.index`), or a folder with such a file"

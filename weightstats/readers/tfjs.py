@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.json_values import distinct, parsed
 from weightstats.dtypes import DTYPES, ByteOrder, Bytes, DType, Floats
 from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.json_values import distinct, parsed
-from weightstats.keras_layers import Model, model_in
 from weightstats.limits import LIMITS, crowded, over
 from weightstats.pieces import Concatenated
 from weightstats.places import File, open_inside
-from weightstats.tensorflow_graph import Graph, Node, uses_in
-from weightstats.tensorflow_layouts import use_by_name
+from weightstats.schemas.keras_layers import Model, model_in
+from weightstats.schemas.tensorflow_graph import Graph, Node, uses_in
+from weightstats.schemas.tensorflow_layouts import use_by_name
+from weightstats.schemas.trackable_objects import dotted
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.trackable_objects import dotted
 
 FORMAT = "TF.js"
 RECOGNISED_BY = "a JSON object with a weights manifest and a topology, or the manifest alone"

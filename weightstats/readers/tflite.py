@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.flatbuffer import Extent, Flatbuffer, Table
 from weightstats.dtypes import DTYPES, affine
 from weightstats.encodings import Encoding, encoded
 from weightstats.errors import CheckpointError, TensorError
-from weightstats.flatbuffer import Extent, Flatbuffer, Table
 from weightstats.limits import LIMITS, crowded, over
 from weightstats.places import File
+from weightstats.schemas.tflite_operators import OPERATORS, Operator, Place, Subgraph, Uses
 from weightstats.tensors import Storage, Tensor, Use, make_tensor
-from weightstats.tflite_operators import OPERATORS, Operator, Place, Subgraph, Uses
 
 FORMAT = "TFLite"
 RECOGNISED_BY = "TFL3 at byte 4"

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.zip_archive import Archive, names_in
 from weightstats.dtypes import ByteOrder
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
-from weightstats.exported_graph import item, uses_of
-from weightstats.exported_payloads import Payloads, integers, payload_name
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
 from weightstats.readers import torch_zip
+from weightstats.schemas.exported_graph import item, uses_of
+from weightstats.schemas.exported_payloads import Payloads, integers, payload_name
 from weightstats.tensors import Tensor, Use, make_tensor
-from weightstats.zip_archive import Archive, names_in
 
 FORMAT = "torch.export"
 RECOGNISED_BY = "a zip archive with an entry archive_format or serialized_state_dict.pt"

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.pickle_records import Persistent, Pickle, PickleError, Sequence, read_pickle
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, shortened
 from weightstats.limits import LIMITS
-from weightstats.pickle_records import Persistent, Pickle, PickleError, Sequence, read_pickle
 from weightstats.places import File
+from weightstats.schemas.torch_records import SavedStorage, described_storages, find_tensors, unknown_classes
 from weightstats.tensors import Storage
-from weightstats.torch_records import SavedStorage, described_storages, find_tensors, unknown_classes
 
 FORMAT = "torch legacy"
 RECOGNISED_BY = "the pickle of torch's magic number"

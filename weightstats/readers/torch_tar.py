@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import IO, NoReturn
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.pickle_records import Global, Persistent, PickleError, Record, Sequence, read_pickle
+from weightstats.containers.tar_archive import Member, tar_members
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError
 from weightstats.limits import LIMITS, over
-from weightstats.pickle_records import Global, Persistent, PickleError, Record, Sequence, read_pickle
 from weightstats.places import File
-from weightstats.tar_archive import Member, tar_members
+from weightstats.schemas.torch_records import SavedStorage, find_tensors, unknown_classes
+from weightstats.schemas.torch_storages import STORAGE_DTYPES, integers, is_int
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.torch_records import SavedStorage, find_tensors, unknown_classes
-from weightstats.torch_storages import STORAGE_DTYPES, integers, is_int
 
 FORMAT = "torch tar"
 RECOGNISED_BY = "a tar archive with members `storages`, `tensors` and `pickle`"

@@ -7,13 +7,19 @@ import io
 import re
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.containers.pickle_records import Pickle, PickleError, read_pickle
+from weightstats.containers.zip_archive import Archive, names_in
 from weightstats.dtypes import DTYPES, ByteOrder
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
-from weightstats.pickle_records import Pickle, PickleError, read_pickle
 from weightstats.places import File
+from weightstats.schemas.torch_records import (
+    OpenStorage,
+    SavedStorage,
+    described_storages,
+    find_tensors,
+    unknown_classes,
+)
 from weightstats.tensors import Storage
-from weightstats.torch_records import OpenStorage, SavedStorage, described_storages, find_tensors, unknown_classes
-from weightstats.zip_archive import Archive, names_in
 
 FORMAT = "torch zip"
 RECOGNISED_BY = "a zip archive with one data.pkl"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from weightstats.containers.pickle_records import Global, Instance, Persistent, Record, Sequence
 from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS, over
-from weightstats.pickle_records import Global, Instance, Persistent, Record, Sequence
 from weightstats.tensors import Storage
 
 STORAGE_DTYPES: dict[str, str] = {

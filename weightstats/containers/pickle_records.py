@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeAlias
 
+from weightstats.containers.pickle_arguments import ARGUMENTS, LEAVING
 from weightstats.errors import WeightstatsError, shortened
 from weightstats.limits import LIMITS, over
-from weightstats.pickle_arguments import ARGUMENTS, LEAVING
 
 Record: TypeAlias = Any
 """A Python int, float, str, bytes, bytearray, bool, None or tuple of records, or one of the classes below."""

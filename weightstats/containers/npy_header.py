@@ -8,10 +8,10 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from weightstats.containers.literals import LiteralError, Value, read_literal
 from weightstats.dtypes import DTYPES, ByteOrder
 from weightstats.errors import TensorError, quoted
 from weightstats.limits import LIMITS, over
-from weightstats.literals import LiteralError, Value, read_literal
 from weightstats.tensors import Storage, Tensor, Use, make_tensor
 
 MAGIC = b"\x93NUMPY"

@@ -6,12 +6,12 @@ Message: tensorflow/core/framework/tensor.proto; its fields are numbered here as
 import itertools
 import math
 
+from weightstats.containers.protobuf import BYTES, Field, fields
+from weightstats.containers.small_messages import Message, Steps
 from weightstats.dtypes import DTYPES
 from weightstats.errors import TensorError
 from weightstats.places import File
-from weightstats.protobuf import BYTES, Field, fields
-from weightstats.small_messages import Message, Steps
-from weightstats.tensor_bundle import DTYPE_NAMES, NOT_NUMBERS, read_shape
+from weightstats.schemas.tensor_bundle import DTYPE_NAMES, NOT_NUMBERS, read_shape
 from weightstats.tensors import Storage, Tensor, make_tensor
 
 CONTENT = 4

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError
+from weightstats.schemas.torch_storages import Allowance
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.torch_storages import Allowance
 
 NUMPY_CODES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"}
 """numpy's names of the dtypes that indices, scales and zero points may have."""

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.onnx_records import (
+from weightstats.pieces import Held
+from weightstats.places import File, open_inside
+from weightstats.schemas.onnx_records import (
     DOUBLE_DATA,
     FLOAT_DATA,
     INT32_DATA,
@@ -22,8 +24,6 @@ from weightstats.onnx_records import (
     Data,
     Stored,
 )
-from weightstats.pieces import Held
-from weightstats.places import File, open_inside
 from weightstats.tensors import Source, Storage
 
 FIXED = {FLOAT_DATA: (1, 14), DOUBLE_DATA: (11, 15)}

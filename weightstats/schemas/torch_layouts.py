@@ -11,13 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from weightstats.containers.pickle_records import Global, Instance, Mapping, Record, Sequence
 from weightstats.dtypes import DTYPES, affine
 from weightstats.encodings import Encoding, encoded
 from weightstats.errors import TensorError, shortened
-from weightstats.pickle_records import Global, Instance, Mapping, Record, Sequence
-from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.torch_sparse import LAYOUTS, sparse_tensor
-from weightstats.torch_storages import (
+from weightstats.schemas.torch_sparse import LAYOUTS, sparse_tensor
+from weightstats.schemas.torch_storages import (
     QUANTISED_STORAGES,
     TORCH_DTYPES,
     Storages,
@@ -26,7 +25,8 @@ from weightstats.torch_storages import (
     is_int,
     saved_storage,
 )
-from weightstats.torch_views import View
+from weightstats.schemas.torch_views import View
+from weightstats.tensors import Storage, Tensor, make_tensor
 
 Path: TypeAlias = tuple[str, ...]
 

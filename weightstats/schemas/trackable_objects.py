@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from weightstats.containers.protobuf import BYTES, DamageError, fields
+from weightstats.containers.small_messages import Message, Steps
 from weightstats.errors import CheckpointError
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
-from weightstats.protobuf import BYTES, DamageError, fields
-from weightstats.small_messages import Message, Steps
 
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from weightstats.containers.pickle_records import Global, Instance, Mapping, PickleError, Record, Sequence, read_pickle
 from weightstats.errors import CheckpointError, TensorError, shortened
 from weightstats.limits import LIMITS, over
-from weightstats.pickle_records import Global, Instance, Mapping, PickleError, Record, Sequence, read_pickle
 from weightstats.pieces import Box
 from weightstats.places import File
-from weightstats.torch_records import TORCH_DTYPES, unknown_classes
+from weightstats.schemas.torch_records import TORCH_DTYPES, unknown_classes
 
 LARGEST = (1 << 63) - 1
 """Of sizes and offsets, which torch keeps in 64 bits with a sign."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from weightstats.limits import LIMITS
-from weightstats.onnx_operators import OTHERS, SCALES, VALUES_ONLY, Weight, weights_of
-from weightstats.onnx_records import Attribute, Function, Model, Node, Stored
-from weightstats.onnx_values import REARRANGED, UNKNOWN, Known, Scaled, Seen, Values
+from weightstats.schemas.onnx_operators import OTHERS, SCALES, VALUES_ONLY, Weight, weights_of
+from weightstats.schemas.onnx_records import Attribute, Function, Model, Node, Stored
+from weightstats.schemas.onnx_values import REARRANGED, UNKNOWN, Known, Scaled, Seen, Values
 from weightstats.tensors import Use
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")

@@ -3,9 +3,9 @@
 import zlib
 from dataclasses import dataclass
 
+from weightstats.containers.zip_directory import Entry
 from weightstats.errors import CheckpointError
 from weightstats.places import File
-from weightstats.zip_directory import Entry
 
 INFLATE_STEP = 1 << 18
 """Bytes that are taken from the archive, or given back, at a time."""

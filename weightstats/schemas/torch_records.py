@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from weightstats.containers.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
 from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS, over
-from weightstats.numpy_records import KNOWN_NAMES, Arrays, array_tensor
-from weightstats.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
-from weightstats.tensors import Source, Tensor
-from weightstats.torch_layouts import REBUILDERS
-from weightstats.torch_storages import (
+from weightstats.schemas.numpy_records import KNOWN_NAMES, Arrays, array_tensor
+from weightstats.schemas.torch_layouts import REBUILDERS
+from weightstats.schemas.torch_storages import (
     STORAGE_DTYPES,
     TORCH_DTYPES,
     OpenStorage,
@@ -20,6 +19,7 @@ from weightstats.torch_storages import (
     described_storages,
     is_int,
 )
+from weightstats.tensors import Source, Tensor
 
 __all__ = [
     "STORAGE_DTYPES",

@@ -5,11 +5,11 @@ Layout: torch/_export/serde/schema.py, PayloadMeta and TensorMeta.
 
 from typing import Any
 
+from weightstats.containers.zip_archive import Archive
 from weightstats.dtypes import ByteOrder
 from weightstats.errors import TensorError, quoted
-from weightstats.exported_graph import item
+from weightstats.schemas.exported_graph import item
 from weightstats.tensors import Storage, Tensor, make_tensor
-from weightstats.zip_archive import Archive
 
 SCALAR_TYPES = {
     1: "U8",

@@ -9,10 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import IO, TypeAlias
 
-from weightstats.dtypes import ByteOrder
-from weightstats.errors import TensorError, shortened
-from weightstats.pickle_arguments import LeftBytes
-from weightstats.pickle_records import (
+from weightstats.containers.pickle_arguments import LeftBytes
+from weightstats.containers.pickle_records import (
     AfterBuild,
     Global,
     Instance,
@@ -22,6 +20,8 @@ from weightstats.pickle_records import (
     Sequence,
     read_pickle,
 )
+from weightstats.dtypes import ByteOrder
+from weightstats.errors import TensorError, shortened
 from weightstats.pieces import Held
 from weightstats.tensors import Source, Storage, Tensor, make_tensor
 

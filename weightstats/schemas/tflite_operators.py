@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weightstats.flatbuffer import Table
+from weightstats.containers.flatbuffer import Table
 from weightstats.tensors import Use
 
 OPERATORS: dict[int, str] = {

@@ -2,7 +2,7 @@
 
 import re
 
-from weightstats.keras_layers import Model
+from weightstats.schemas.keras_layers import Model
 from weightstats.tensors import Use
 
 DEPTHWISE = re.compile(r"(^|/)depthwise_(weights|filter)$|(^|/)depthwise/weights$")

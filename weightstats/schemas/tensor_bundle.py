@@ -7,14 +7,14 @@ numbered here as they stand there. Keys of pieces: tensorflow/core/util/saved_te
 import re
 from dataclasses import dataclass, field
 
+from weightstats.containers.protobuf import BYTES, DamageError, Field
+from weightstats.containers.small_messages import Message, Steps
+from weightstats.containers.sstable import Entry, entries
 from weightstats.dtypes import ByteOrder
 from weightstats.errors import CheckpointError
 from weightstats.limits import crowded
 from weightstats.pieces import Box
 from weightstats.places import File
-from weightstats.protobuf import BYTES, DamageError, Field
-from weightstats.small_messages import Message, Steps
-from weightstats.sstable import Entry, entries
 
 DTYPE_NAMES: dict[int, str] = {
     1: "F32", 2: "F64", 3: "I32", 4: "U8", 5: "I16", 6: "I8", 8: "C64", 9: "I64", 10: "BOOL", 14: "BF16", 17: "U16",

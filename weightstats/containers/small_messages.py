@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from weightstats import protobuf
+from weightstats.containers import protobuf
+from weightstats.containers.protobuf import BYTES, FIXED32, FIXED64, VARINT, DamageError, Field
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
-from weightstats.protobuf import BYTES, FIXED32, FIXED64, VARINT, DamageError, Field
 
 SMALL = 1 << 14
 """Bytes of a message that is taken into memory; a larger one stays in the file."""

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from weightstats import protobuf
+from weightstats.containers import protobuf
+from weightstats.containers.protobuf import DamageError, Field
+from weightstats.containers.small_messages import SMALL, Message
 from weightstats.limits import LIMITS, over
-from weightstats.onnx_records import (
+from weightstats.places import File
+from weightstats.schemas.onnx_records import (
     DOUBLE_DATA,
     FLOAT,
     FLOAT_DATA,
@@ -29,9 +32,6 @@ from weightstats.onnx_records import (
     Node,
     Stored,
 )
-from weightstats.places import File
-from weightstats.protobuf import DamageError, Field
-from weightstats.small_messages import SMALL, Message
 
 _DATA = (FLOAT_DATA, INT32_DATA, STRING_DATA, INT64_DATA, RAW_DATA, DOUBLE_DATA, UINT64_DATA)
 _EXTERNAL = 1

@@ -7,7 +7,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from weightstats.onnx_records import Attribute, Node
+from weightstats.schemas.onnx_records import Attribute, Node
 
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
 """The input that is the kernel: (outputs, inputs of a group, ...)."""

@@ -3,12 +3,7 @@
 import struct
 from collections.abc import Iterator, Mapping
 
-from weightstats.dtypes import ByteOrder
-from weightstats.errors import CheckpointError, TensorError, shortened
-from weightstats.limits import LIMITS, over
-from weightstats.places import File, written_out
-from weightstats.tensors import Storage
-from weightstats.zip_directory import (
+from weightstats.containers.zip_directory import (
     HEADER_BYTES,
     LARGE,
     LOCAL_HEADER,
@@ -17,7 +12,12 @@ from weightstats.zip_directory import (
     directory_of,
     large_numbers,
 )
-from weightstats.zip_storages import INFLATE_STEP, Checked, Deflated
+from weightstats.containers.zip_storages import INFLATE_STEP, Checked, Deflated
+from weightstats.dtypes import ByteOrder
+from weightstats.errors import CheckpointError, TensorError, shortened
+from weightstats.limits import LIMITS, over
+from weightstats.places import File, written_out
+from weightstats.tensors import Storage
 
 __all__ = ["SIGNATURES", "Archive", "Entry", "names_in"]
 

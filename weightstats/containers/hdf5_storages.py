@@ -13,9 +13,9 @@ from operator import sub
 import numpy as np
 from numpy.typing import NDArray
 
+from weightstats.containers.hdf5_jail import Chunked, Compact, Contiguous, Dataset
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, quoted
-from weightstats.hdf5_jail import Chunked, Compact, Contiguous, Dataset
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
 from weightstats.tensors import Storage

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from weightstats.containers.protobuf import BYTES, DamageError, Field, fields, text
+from weightstats.containers.small_messages import Message, Steps
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
-from weightstats.protobuf import BYTES, DamageError, Field, fields, text
-from weightstats.small_messages import Message, Steps
 from weightstats.tensors import Use
 
 PASSED_ON = (

@@ -5,7 +5,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from weightstats.onnx_records import Stored
+from weightstats.schemas.onnx_records import Stored
 from weightstats.tensors import Use
 
 

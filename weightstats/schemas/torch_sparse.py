@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError
+from weightstats.schemas.torch_storages import Allowance
+from weightstats.schemas.torch_views import View
 from weightstats.tensors import Source, Storage, Tensor, make_tensor
-from weightstats.torch_storages import Allowance
-from weightstats.torch_views import View
 
 Elements: TypeAlias = tuple[NDArray[np.int64], NDArray[np.void]]
 """Positions among the elements of the whole tensor, ascending, and the raw bytes of the elements there."""
