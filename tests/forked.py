@@ -1,8 +1,8 @@
 """Runs the command line on many files, each in a process of its own that is forked from one that has all modules.
 
 `python forked.py`, a JSON list of paths on standard input; on standard output a JSON list of what each run did: exit
-code, standard output and error, processor seconds and peak memory. A run that does not end is ended by its limit on processor
-time, or by an alarm where it waits.
+code, standard output and error, processor seconds and peak memory. A run that does not end is ended by its limit on
+processor time, or by an alarm where it waits.
 """
 
 import json

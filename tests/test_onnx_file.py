@@ -814,7 +814,7 @@ def test_g7_one_file_that_many_tensors_share_is_measured_once(tmp_path: Path, ki
     size = 1 << 20
     (tmp_path / "d").write_bytes(bytes(size))
     elements = size * 2 if kind == T.INT4 else size // 4
-    many = [outside(f"w{number}", (elements,), kind, location="d", offset=0) for number in range(9_000)]
+    many = [outside(f"w{number}", (elements,), kind, location="d", offset=0) for number in range(4_900)]
     with ending_soon(60):
         checkpoint = read_beside(tmp_path, *many)
     assert len({tensor.view for tensor in checkpoint.tensors}) == 1

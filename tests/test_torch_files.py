@@ -961,7 +961,7 @@ def many(times: int, container: bytes, end: bytes, tensor: Call = WHOLE) -> byte
 
 
 def test_a_call_with_ten_thousand_tensors_is_walked_quickly(tmp_path: Path) -> None:
-    with ending_soon(1):
+    with ending_soon(1), changed_limits({"crowded_tensors": 10_000}):
         checkpoint = opened(tmp_path / "f", many(10_000, b"ccollections\nCounter\n(", b"tR"))
     assert len({tensor.path for tensor in checkpoint.tensors}) == 10_000
 

@@ -1,5 +1,6 @@
 """The command line: options in, text and exit codes out. Nothing else in the package prints or exits."""
 
+import io
 import os
 import shutil
 import sys
@@ -36,10 +37,13 @@ PROGRESS_AFTER = 1.0
 def main() -> None:
     """Run the command line; the one place that turns errors into lines and exit codes."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums are shared out among processes instead
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that its encoding does not have is no error
     debug = "--debug" in sys.argv[1:]
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _exit(INTERRUPTED, "interrupted")
     except click.ClickException as error:
         error.show()

@@ -26,8 +26,9 @@ class Limits:
     pickle_bytes: int = 256 << 20
     """The pickle that describes a torch file; the tensors' bytes lie outside it."""
 
-    pickle_opcodes: int = 50_000_000
-    """About a minute of work; published checkpoints with optimizer state stay under one million."""
+    pickle_opcodes: int = 300_000
+    """Of one pickle, and one more for each OPCODE_BYTES of the file: a second of work; published checkpoints with
+    optimizer state stay below, but for those with long lists beside their weights."""
 
     pickle_integer_bytes: int = 256
     """The longest integer in a pickle; sizes and offsets need 8 bytes."""
@@ -150,6 +151,9 @@ class Limits:
     folder_entries: int = 100_000
     """Entries of a folder that is looked through for a checkpoint."""
 
+
+OPCODE_BYTES = 50
+"""Stored bytes that are worth another opcode of a pickle beyond LIMITS.pickle_opcodes."""
 
 DEFAULTS = Limits()
 

@@ -23,7 +23,7 @@ from weightstats.errors import CheckpointError, quoted
 from weightstats.limits import LIMITS, over
 from weightstats.places import File
 
-CHILD = Path(__file__).with_name("hdf5_child.py")
+COMMAND = (sys.executable, "-I", "-B", str(Path(__file__).with_name("hdf5_child.py")))
 
 KEPT_ENVIRONMENT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What Python itself may need to start."""
@@ -149,7 +149,7 @@ def _child(job: dict[str, Any], file: File, seconds: int) -> Iterator[tuple[subp
     environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     environment |= {"HDF5_PLUGIN_PATH": "::", "HDF5_USE_FILE_LOCKING": "FALSE"}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each takes address space
-    command = [sys.executable, "-I", "-B", str(CHILD), json.dumps(job)]
+    command = [*COMMAND, json.dumps(job)]
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; the job holds numbers and folders
             command, stdin=file.descriptor, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

@@ -12,7 +12,7 @@ from typing import IO, Any, TypeAlias
 
 from weightstats.containers.pickle_arguments import ARGUMENTS, LEAVING
 from weightstats.errors import WeightstatsError, shortened
-from weightstats.limits import LIMITS, over
+from weightstats.limits import LIMITS, OPCODE_BYTES, over
 
 Record: TypeAlias = Any
 """A Python int, float, str, bytes, bytearray, bool, None or tuple of records, or one of the classes below."""
@@ -101,13 +101,18 @@ AfterBuild: TypeAlias = dict[str, Callable[[Instance, IO[bytes]], Record]]
 """By class: takes what lies in the stream behind an object's state and is no opcode, and gives one state more."""
 
 
-def read_pickle(stream: IO[bytes], *, leave: bool = False, after_build: AfterBuild | None = None) -> Pickle:
+def read_pickle(
+    stream: IO[bytes], *, stored_bytes: int = 0, leave: bool = False, after_build: AfterBuild | None = None
+) -> Pickle:
     """What one pickle says. The stream ends up after its STOP.
 
-    With `leave`, long runs of bytes stay in the stream, which may then be as long as it likes, as `LeftBytes`. Raises
-    PickleError for whatever the format does not allow, and where LIMITS are passed.
+    `stored_bytes` are those of the checkpoint, by which the number of opcodes is bounded. With `leave`, long runs of
+    bytes stay in the stream, which may then be as long as it likes, as `LeftBytes`. Raises PickleError for whatever
+    the format does not allow, and where LIMITS are passed.
     """
-    return _Machine(_Bounded(stream) if leave else stream, after_build or {}).run(_LEAVING if leave else _OPCODES)
+    machine = _Machine(_Bounded(stream) if leave else stream, after_build or {})
+    most = LIMITS.pickle_opcodes + stored_bytes // OPCODE_BYTES
+    return machine.run(_LEAVING if leave else _OPCODES, most)
 
 
 class _Bounded:
@@ -139,8 +144,8 @@ class _Machine:
         self.globals: list[Global] = []
         self.persistents: list[Persistent] = []
 
-    def run(self, opcodes: "_Opcodes") -> Pickle:
-        count, most, stream = 0, LIMITS.pickle_opcodes, self.stream
+    def run(self, opcodes: "_Opcodes", most: int) -> Pickle:
+        count, stream = 0, self.stream
         try:
             while (code := stream.read(1)) != b".":
                 if code not in opcodes:

@@ -15,7 +15,7 @@ from weightstats.places import File, Folder
 from weightstats.readers import safetensors_file
 from weightstats.tensors import Tensor
 
-FORMAT = "torch.distributed.checkpoint, safetensors"
+FORMAT = "torch.distributed safetensors"
 RECOGNISED_BY = "a folder with shard-*-model-*.safetensors files"
 EXTRA = ""
 

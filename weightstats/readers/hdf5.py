@@ -11,7 +11,7 @@ from dataclasses import replace
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.hdf5_jail import Contiguous, Dataset, Structure, parsed
 from weightstats.containers.hdf5_storages import Budget, storage_of
-from weightstats.errors import CheckpointError, TensorError, quoted
+from weightstats.errors import CheckpointError, TensorError, quoted, shortened
 from weightstats.extras import is_installed, missing
 from weightstats.places import File
 from weightstats.schemas.keras_layers import LayerConfig, Model, model_in, not_loaded
@@ -28,6 +28,9 @@ FIRST_BLOCK = 512
 
 OPEN_FLAGS = 0b101
 """Of the superblock's versions from 3 on: open for writing, or for writing while others read."""
+
+_MOST_AGAIN = 20
+"""Further names of datasets that are listed."""
 
 
 def recognises(head: bytes, file: File) -> bool:
@@ -53,6 +56,8 @@ def read_model(file: File, model: LayerConfig | None) -> Checkpoint:
     structure = parsed(file, userblock)
     keras = _Keras(structure, model)
     tensors, unread = _tensors(file, userblock, structure, keras.model)
+    first = {dataset.address: dataset.path for dataset in structure.datasets}
+    again = [f"{'.'.join(path)} of {'.'.join(first.get(address, ()))}" for path, address in structure.again]
     return Checkpoint(
         location=file.location,
         format=KERAS_FORMAT if keras.is_keras else FORMAT,
@@ -66,7 +71,12 @@ def read_model(file: File, model: LayerConfig | None) -> Checkpoint:
                 for path, target in structure.links
             ),
         ),
-        warnings=(*structure.warnings, *keras.warnings),
+        warnings=(
+            *structure.warnings,
+            *keras.warnings,
+            *(f"another name of a dataset, which is listed once: {shortened(names)}" for names in again[:_MOST_AGAIN]),
+            *([f"{len(again) - _MOST_AGAIN:,} more names of datasets"] if len(again) > _MOST_AGAIN else ()),
+        ),
     )
 
 
@@ -89,28 +99,22 @@ def _is_open(file: File, userblock: int) -> bool:
 def _tensors(file: File, userblock: int, structure: Structure, model: Model) -> tuple[list[Tensor], list[Unread]]:
     """The tensors, in the order in which their datasets were made, and what is not read."""
     budget = Budget(file.size)
-    names = {dataset.address: [dataset.path] for dataset in structure.datasets}
-    for path, address in structure.again:
-        names.setdefault(address, []).append(path)
-    counts = Counter(path[:-1] for paths in names.values() for path in paths)
+    counts = Counter(dataset.path[:-1] for dataset in structure.datasets)
     tensors: list[Tensor] = []
     unread = dict(structure.unread)
     overlapping = _overlapping(structure.datasets)
     for dataset in sorted(structure.datasets, key=lambda dataset: dataset.address):
-        paths = names.pop(dataset.address)
+        path = dataset.path
         try:
             if dataset.address in overlapping:
                 raise TensorError("it shares bytes of the file with another dataset, in part")
             storage, stored = storage_of(file, userblock, dataset, budget)
-            for path in paths:
-                named = structure.texts.get((path[:-1], "name"), ("",))[0]
-                use = model.use(path, dataset.shape, named, counts[path[:-1]])
-                tensor = make_tensor(path, dataset.shape, dataset.dtype, storage, use=use)
-                tensors.append(tensor if tensor.stored_bytes == stored else replace(tensor, encoded_bytes=stored))
+            named = structure.texts.get((path[:-1], "name"), ("",))[0]
+            use = model.use(path, dataset.shape, named, counts[path[:-1]])
+            tensor = make_tensor(path, dataset.shape, dataset.dtype, storage, use=use)
+            tensors.append(tensor if tensor.stored_bytes == stored else replace(tensor, encoded_bytes=stored))
         except TensorError as error:
-            unread |= dict.fromkeys(paths, str(error))
-    for paths in names.values():
-        unread |= dict.fromkeys(paths, "another name of a dataset that is not read")
+            unread[path] = str(error)
     return tensors, [Unread(".".join(path), reason) for path, reason in unread.items()]
 
 

@@ -51,7 +51,7 @@ def read(file: File) -> Checkpoint:
     """The arrays that the pickle leads to. CheckpointError where it is damaged or holds none."""
     stream = file.stream()
     try:
-        pickle = read_pickle(stream, leave=True, after_build=AFTER_BUILD)
+        pickle = read_pickle(stream, stored_bytes=file.size, leave=True, after_build=AFTER_BUILD)
         found = find_tensors(pickle.root, _no_storage, source=file)
     except PickleError as error:
         raise CheckpointError(file.location, f"its pickle {error}") from error

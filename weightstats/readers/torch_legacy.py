@@ -35,7 +35,7 @@ def read(file: File) -> Checkpoint:
     pickles: list[Pickle] = []
     for part in ("magic number", "protocol version", "system", "object", "storage keys"):
         try:
-            pickles.append(read_pickle(stream))
+            pickles.append(read_pickle(stream, stored_bytes=file.size))
         except PickleError as error:
             _refuse(file, f"its pickle of the {part} {error}", error)
     magic, version, _, saved, keys = (pickle.root for pickle in pickles)

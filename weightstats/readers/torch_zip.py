@@ -51,7 +51,7 @@ def read(file: File) -> Checkpoint:
         tensors=tuple(tensor for part in parts for tensor in part.tensors),
         unread=tuple(Unread(".".join(path), reason) for part in parts for path, reason in part.unread),
         objects_not_loaded=unknown_classes(tuple(name for pickle in pickles for name in pickle.globals)),
-        warnings=tuple(warning for part in parts for warning in part.warnings),
+        warnings=(*(warning for part in parts for warning in part.warnings), *archive.warnings),
     )
 
 
@@ -74,6 +74,7 @@ class _Archive:
             raise CheckpointError(file.location, f"{problem}: {shortened(', '.join(sorted(roots)))}")
         self.pickle_name = pickles[0]
         self.root = self.pickle_name.removesuffix("data.pkl")
+        self.warnings: tuple[str, ...] = ()
         self.order = self._byte_order()
 
     @property
@@ -83,10 +84,14 @@ class _Archive:
         return (name,) if name in self.zip.entries else ()
 
     def pickle(self, name: str) -> Pickle:
+        stream = io.BytesIO(self.zip.bytes(name, "pickle_bytes"))
         try:
-            return read_pickle(io.BytesIO(self.zip.bytes(name, "pickle_bytes")))
+            pickle = read_pickle(stream, stored_bytes=self.file.size)
         except PickleError as error:
             raise CheckpointError(self.file.location, f"its pickle {name} {error}") from error
+        if behind := len(stream.getbuffer()) - stream.tell():
+            self.warnings += (f"the {behind:,} bytes after the end of the pickle {shortened(name)} are not looked at",)
+        return pickle
 
     def opener(self, folder: str, pickle: Pickle) -> OpenStorage:
         """What finds the storages that a pickle names, in a folder of the archive."""

@@ -17,13 +17,13 @@ from weightstats.readers import formats as known_formats
 def formats(width: int) -> str:
     """Every format with how it is recognised, and whether what it needs is installed."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
-    for column in ("format", "recognised by", "needs", "installed"):
-        table.add_column(column, overflow="fold")
+    table.add_column("format", no_wrap=True)
+    table.add_column("recognised by", overflow="fold")
+    table.add_column("needs", overflow="fold")
     for module in known_formats():
         installed = extras.is_installed(module.EXTRA)
-        missing = f"no: pip install 'weightstats[{module.EXTRA}]'"
-        needs = f"the {module.EXTRA} extra" if module.EXTRA else ""
-        table.add_row(module.FORMAT, module.RECOGNISED_BY, needs, "yes" if installed else missing)
+        state = "installed" if installed else f"pip install 'weightstats[{module.EXTRA}]'"
+        table.add_row(module.FORMAT, module.RECOGNISED_BY, f"{module.EXTRA} extra: {state}" if module.EXTRA else "")
     return _printed(table, width)
 
 

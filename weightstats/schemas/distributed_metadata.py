@@ -86,7 +86,7 @@ def read_metadata(file: File) -> Metadata:
     if file.size > LIMITS.pickle_bytes:
         raise CheckpointError(file.location, f"has {file.size:,} bytes, {over('pickle_bytes')}")
     try:
-        pickle = read_pickle(io.BytesIO(file.read(0, file.size)))
+        pickle = read_pickle(io.BytesIO(file.read(0, file.size)), stored_bytes=file.size)
     except PickleError as error:
         raise CheckpointError(file.location, f"its pickle {error}") from error
     attributes = _attributes(pickle.root, "Metadata")

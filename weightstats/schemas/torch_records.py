@@ -57,6 +57,8 @@ WRAPPERS = {
 
 MAPPING_CLASSES = {"collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"}
 
+_MOST_WARNINGS = 100
+
 _METHODS = frozenset(dir(dict)) | {"move_to_end"}
 """Of a dict: an attribute of that name hides its items from what loads it, as a pickle may have it."""
 
@@ -133,9 +135,11 @@ def find_tensors(
         if not isinstance(record, tuple | Sequence | Mapping | Instance) or id(record) in entered:
             continue
         entered.add(id(record))
-        children = list(_children(record, place, found.warnings))
+        children = [child for child in _children(record, place, found.warnings) if _may_hold(child[1])]
         waiting.extend(reversed(children))
     _check_number(found)
+    if len(found.warnings) > _MOST_WARNINGS:
+        found.warnings[_MOST_WARNINGS:] = [f"{len(found.warnings) - _MOST_WARNINGS:,} more warnings of this kind"]
     if too_deep:
         found.warnings.append(
             f"objects nested more than {LIMITS.depth:,} deep, or under endless keys, were not looked into"
@@ -218,10 +222,11 @@ def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tu
         yield from _entries(record, place, warnings)
     elif isinstance(record, Sequence | tuple):
         items = record.items if isinstance(record, Sequence) else record
-        yield from ((place.at(str(index)), item) for index, item in enumerate(items))
+        yield from ((place.at(str(index)), item) for index, item in enumerate(items) if _may_hold(item))
     else:
         yield from _entries(record.pairs, place, warnings)
-        yield from ((place.at(str(index)), item) for index, item in enumerate(record.items.items))
+        items = record.items.items
+        yield from ((place.at(str(index)), item) for index, item in enumerate(items) if _may_hold(item))
         if record.class_name in MAPPING_CLASSES:
             warnings.extend(_overwritten(record, place))
         for state in record.states:
@@ -230,6 +235,17 @@ def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tu
             yield from _entries(Mapping([pair for part in record.arguments for pair in _pairs(part)]), place, warnings)
         elif isinstance(record.arguments, tuple):
             yield from ((place.below(), argument) for argument in record.arguments)
+
+
+def _may_hold(record: Record) -> bool:
+    """Whether a record can lead to a tensor: plain values and empty containers cannot."""
+    if isinstance(record, tuple):
+        return bool(record)
+    if isinstance(record, Sequence):
+        return bool(record.items)
+    if isinstance(record, Mapping):
+        return bool(record.pairs)
+    return isinstance(record, Instance | Persistent)
 
 
 def _overwritten(record: Instance, place: _Place) -> Iterator[str]:
