@@ -5,6 +5,7 @@ Weights are left as they are, so that a number that changes was read from the wr
 
 import io
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Sample:
 
 def sample(name: str, content: bytes, weights: list[bytes]) -> Sample:
     """A sample in which each of the `weights` is found as it is; compressed ones are not, and count as structure."""
-    places = [(start, start + len(part)) for part in weights if (start := content.find(part)) >= 0]
+    places = [match.span() for part in weights for match in re.finditer(re.escape(part), content)]
     return Sample(name, content, tuple(places))
 
 

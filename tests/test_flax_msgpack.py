@@ -263,9 +263,9 @@ def test_a_tree_that_lies_is_refused_soon(tmp_path: Path, case: str) -> None:
     assert str(caught.value).isprintable()
 
 
-def test_bytes_behind_the_tree_are_warned_of_i9(tmp_path: Path) -> None:
+def test_bytes_behind_the_tree_are_damage_i9(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path / "f", written(SIMPLE) + b"\x01\x02")
-    assert checkpoint.warnings == ("2 bytes after the tree's end were not read",)
+    assert checkpoint.damage == "has 2 bytes after the end of its tree: something in it has moved"
     assert len(checkpoint.tensors) == 2
 
 

@@ -188,7 +188,7 @@ def test_bytes_behind_the_last_tensor_are_told_of(tmp_path: Path) -> None:
     padded = made([info("a", [1], 0)], floats(5) + bytes(28))
     assert opened(tmp_path / "a.gguf", padded).warnings == ()
     checkpoint = opened(tmp_path / "a.gguf", padded + b"more")
-    assert checkpoint.warnings == ("4 bytes at the end of the file belong to no tensor",)
+    assert checkpoint.damage == "has 4 bytes at its end that belong to no tensor: something in it has moved"
 
 
 # A published network, written by the format's own library
@@ -479,7 +479,7 @@ UNREADABLE = {
     "F8 type 5": (5, "it has the ggml type 5 (Q4_3), which ggml removed"),
     "F8 type 31": (31, "it has the ggml type 31 (Q4_0_4_4), which ggml removed"),
     "F8 type 9999": (9999, "it has the ggml type 9,999, which is not known"),
-    "F8 type 2^32-1": ((1 << 32) - 1, "it has the ggml type 4,294,967,295, which is not known"),
+    "F8 type 65535": ((1 << 16) - 1, "it has the ggml type 65,535, which is not known"),
 }
 
 
@@ -493,9 +493,17 @@ def test_a_tensor_of_an_unknown_type_is_unread_and_those_beside_it_are_read(
     assert reasons(checkpoint) == {"b": reason}
 
 
+def test_f8_a_type_far_beyond_all_that_there_are_is_damage(tmp_path: Path) -> None:
+    infos = [info("a", [1], 0), info("b", [10**9], 1 << 16, 32)]
+    with pytest.raises(
+        CheckpointError, match="is damaged: of its tensor 'b', it has the ggml type 65,536, which is not known"
+    ):
+        opened(tmp_path / "a.gguf", made(infos, floats(1) + bytes(92)))
+
+
 def test_bytes_behind_a_tensor_of_an_unknown_type_may_be_its_own(tmp_path: Path) -> None:
     checkpoint = opened(tmp_path / "a.gguf", made([info("a", [9], 9999)], bytes(1000)))
-    assert (len(checkpoint.unread), checkpoint.warnings) == (1, ())
+    assert (len(checkpoint.unread), checkpoint.damage) == (1, None)
 
 
 def test_f11_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:

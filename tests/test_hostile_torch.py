@@ -39,6 +39,7 @@ from torch import nn
 from weightstats.checkpoint import Checkpoint
 from weightstats.containers.pickle_records import Global, Instance, PickleError, read_pickle
 from weightstats.errors import CheckpointError
+from weightstats.limits import changed_limits
 from weightstats.places import open_file
 from weightstats.readers import plain_pickle, torch_legacy, torch_tar, torch_zip
 
@@ -239,7 +240,9 @@ def test_a12_a_list_that_would_grow_a_million_millions_is_walked_once(tmp_path: 
 
 @pytest.mark.parametrize("nested", [b")" + b"\x85" * 10**6, b"]" * 10**6 + b"a" * (10**6 - 1)], ids=["tuple", "list"])
 def test_a15_a_nesting_of_a_million_is_left_alone_with_a_warning(tmp_path: Path, nested: bytes) -> None:
-    with ending_soon(20):
+    with ending_soon(2), pytest.raises(CheckpointError, match="--limit pickle_opcodes=N"):
+        opened(tmp_path / "f", beside(nested))
+    with ending_soon(20), changed_limits({"pickle_opcodes": 3_000_000}):
         checkpoint = opened(tmp_path / "f", beside(nested))
     assert named_values(checkpoint) == {"w": [1, 2]}
     assert ["nested more than" in warning for warning in checkpoint.warnings] == [True]

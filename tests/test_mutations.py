@@ -12,10 +12,13 @@ from samples import FORMATS, samples
 import weightstats
 from weightstats.errors import WeightstatsError
 
-MUTATIONS = int(os.environ.get("WEIGHTSTATS_MUTATIONS", "10000"))
+MUTATIONS = int(os.environ.get("WEIGHTSTATS_MUTATIONS", "40000"))
 """Of all formats together; more take longer and find more."""
 
 SEED = os.environ.get("WEIGHTSTATS_SEED", "1")
+
+WITHOUT_COUNT = {"Equinox"}
+"""Formats that do not say how many arrays they hold: cut between two of them, a file is a shorter one."""
 
 SHARE = {"HDF5": 0.1, "Keras archive": 0.1}
 """Formats that take longer get fewer: the share of an equal part."""
@@ -25,8 +28,11 @@ SHARE = {"HDF5": 0.1, "Keras archive": 0.1}
 class Numbers:
     """What a report says of a sample's layers, and all that it says beside."""
 
-    layers: dict[str, tuple[tuple[int, ...], str, float]]
+    layers: dict[str, tuple[tuple[object, ...], float]]
+    """By name: shape, dtype and byte order, and the mean square."""
+
     problems: tuple[str, ...]
+    is_damaged: bool
 
 
 def read(sample: Sample, folder: Path, content: bytes) -> Numbers | str:
@@ -43,18 +49,20 @@ def read(sample: Sample, folder: Path, content: bytes) -> Numbers | str:
     if refusal:
         assert refusal.isprintable()
         return refusal
-    layers = {layer.name: (layer.shape, layer.dtype, layer.mean_square) for layer in report.layers}
-    return Numbers(layers, (*report.checkpoint.warnings, *filter(None, [report.checkpoint.damage])))
+    layers = {layer.name: ((layer.shape, layer.dtype, layer.byte_order), layer.mean_square) for layer in report.layers}
+    is_damaged = report.checkpoint.damage is not None
+    return Numbers(layers, (*report.checkpoint.warnings, *filter(None, [report.checkpoint.damage])), is_damaged)
 
 
 def wrong_number(intact: Numbers, found: Numbers | str) -> str | None:
-    """A layer of the same name, shape and dtype that has another number, without a word of warning."""
-    if isinstance(found, str) or found.problems:
+    """A layer of the same name, shape and dtype that has another number, with exit code 0 and not a word of itself."""
+    if isinstance(found, str) or found.is_damaged:
         return None
-    for name, (shape, dtype, mean_square) in found.layers.items():
+    for name, (described, mean_square) in found.layers.items():
         before = intact.layers.get(name)
-        if before is not None and before[:2] == (shape, dtype) and before[2] != mean_square:
-            return f"{name} has the mean square {mean_square}, not {before[2]}"
+        is_told = any(name in problem for problem in found.problems)
+        if before is not None and before[0] == described and before[1] != mean_square and not is_told:
+            return f"{name} has the mean square {mean_square}, not {before[1]}"
     return None
 
 
@@ -94,7 +102,10 @@ def test_a_file_cut_anywhere_is_refused_or_read_as_far_as_it_is_whole(name: str,
     for content in truncations(sample):
         found = read(sample, tmp_path, content)
         assert wrong_number(intact, found) is None, len(content)
-        assert isinstance(found, str) or found.problems or found == intact, len(content)
+        is_shorter = (
+            name in WITHOUT_COUNT and isinstance(found, Numbers) and found.layers.items() < intact.layers.items()
+        )
+        assert isinstance(found, str) or found.problems or found == intact or is_shorter, len(content)
 
 
 def test_the_same_seed_gives_the_same_mutants() -> None:

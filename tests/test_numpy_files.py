@@ -253,7 +253,7 @@ def test_keys_that_would_be_the_same_without_their_slashes_are_left_whole(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../evil"])
-def test_a_name_that_climbs_is_only_a_name_i7(tmp_path: Path, name: str) -> None:
+def test_i7_a_name_that_climbs_is_only_a_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     checkpoint = opened(folder / "f", archive({f"{name}.npy": npy(np.ones(2))}))

@@ -44,7 +44,9 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _exit(INTERRUPTED, "interrupted")
+        click.echo("interrupted", err=True)
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # sys.exit may end in the signal itself, where it came while a library was imported
     except click.ClickException as error:
         error.show()
         _exit(error.exit_code)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.laws import Fit, fit_law, sentences
@@ -77,6 +77,8 @@ class LayerRow:
     penalties: Mapping[PenaltyName, LayerPenalty]
     kind_because: str
     """How the kind and the fans were decided."""
+
+    byte_order: Literal["little", "big"]
 
     @property
     def fan_sum(self) -> int:
@@ -223,6 +225,7 @@ def make_report(
         *(_other_row(other, moments.get(other.name)) for other in others),
         *(_other_row(tensor, None) for tensor in network.beside),
     )
+    repeated = [(layer.name, layer.tensor.repeats) for layer in layers if layer.tensor.repeats > 1]
     unread = (*checkpoint.unread, *(Unread(name, problem) for name, problem in failed.items()))
     return Report(
         version=VERSION,
@@ -230,7 +233,7 @@ def make_report(
             checkpoint,
             network,
             others,
-            _warnings(checkpoint, rows, other_rows, unread),
+            _warnings(checkpoint, rows, other_rows, unread, repeated),
             sum(row.elements for row in rows),
         ),
         layers=rows,
@@ -304,6 +307,7 @@ def _layer_row(
         ratio=_ratio(moments.mean_square, predicted),
         penalties=penalties,
         kind_because=layer.because,
+        byte_order=layer.tensor.storage.byte_order,
     )
 
 
@@ -344,7 +348,11 @@ def _checkpoint_part(
 
 
 def _warnings(
-    checkpoint: Checkpoint, rows: Sequence[LayerRow], other_rows: Sequence[OtherRow], unread: Sequence[Unread]
+    checkpoint: Checkpoint,
+    rows: Sequence[LayerRow],
+    other_rows: Sequence[OtherRow],
+    unread: Sequence[Unread],
+    repeated: Sequence[tuple[str, int]],
 ) -> Iterator[str]:
     yield from checkpoint.warnings
     if unread:
@@ -357,6 +365,8 @@ def _warnings(
     swapped = sum(tensor.storage.byte_order == "big" for tensor in checkpoint.tensors)
     if swapped:
         yield f"{swapped:,} tensors are stored in big-endian byte order, which is rare: are their numbers plausible?"
+    for name, repeats in repeated:
+        yield f"{name}: each of its stored elements is shown {repeats:,} times (an expanded view)"
     for row in rows:
         if row.elements > row.nonfinite and row.max_abs == 0.0:
             yield f"{row.name}: all its weights are zero"

@@ -82,8 +82,8 @@ def read(file: File) -> Checkpoint:
         raise CheckpointError(file.location, str(error)) from error
     left = file.size - tree.end
     tensors, unread = found.tensors()
-    warnings = (f"{left:,} bytes after the tree's end were not read",) if left else ()
-    return Checkpoint(file.location, FORMAT, file.size, tensors, unread, warnings=warnings)
+    damage = f"has {left:,} bytes after the end of its tree: something in it has moved" if left else None
+    return Checkpoint(file.location, FORMAT, file.size, tensors, unread, damage=damage)
 
 
 class _Found:

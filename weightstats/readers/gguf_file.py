@@ -27,6 +27,9 @@ FORMAT = "GGUF"
 RECOGNISED_BY = 'the four bytes "GGUF"'
 EXTRA = "gguf"
 
+_MOST_TYPE = 1 << 16
+"""Beyond any number that a type will have: the header has moved."""
+
 SUFFIX = ".gguf"
 
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
@@ -49,7 +52,7 @@ class _Part:
 
     tensors: tuple[Tensor, ...]
     unread: tuple[Unread, ...]
-    warnings: tuple[str, ...]
+    damage: str | None
 
 
 def recognises(head: bytes, file: File) -> bool:
@@ -98,8 +101,9 @@ def read(file: File) -> Checkpoint:
         bytes=sum(each.file.size for each in parts),
         tensors=tuple(tensor for each in parts for tensor in each.tensors if holders[tensor.name] == 1),
         unread=(*(entry for each in parts for entry in each.unread if holders[entry.name] == 1), *doubles),
-        warnings=tuple(dict.fromkeys(warning for each in parts for warning in each.warnings)),
-        damage=_incomplete(problems, part.total, held) if problems else None,
+        damage=_incomplete(problems, part.total, held)
+        if problems
+        else next((p.damage for p in parts if p.damage), None),
     )
 
 
@@ -167,9 +171,17 @@ def _read_part(file: File) -> _Part:
     padded = -(-end // header.alignment) * header.alignment
     extra = file.size - (padded if file.size >= padded else end)
     known = all(entry.type_number in GGML_TYPES for entry in header.entries)
-    warnings = [f"{extra:,} bytes at the end of the file belong to no tensor"] if extra > 0 and known else []
+    damage = f"has {extra:,} bytes at its end that belong to no tensor: something in it has moved"
     total = _number(file, header, "split.tensors.count", -1) if count > 1 else -1
-    return _Part(file, number, count, total if total >= 0 else None, tuple(tensors), tuple(unread), tuple(warnings))
+    return _Part(
+        file,
+        number,
+        count,
+        total if total >= 0 else None,
+        tuple(tensors),
+        tuple(unread),
+        damage if extra > 0 and known else None,
+    )
 
 
 def _number(file: File, header: Header, key: str, default: int) -> int:
@@ -225,7 +237,10 @@ def _tensor(file: File, header: Header, entry: Entry) -> Tensor:
     type_ = GGML_TYPES.get(entry.type_number)
     if type_ is None:
         name = f" ({REMOVED[entry.type_number]}), which ggml removed" if entry.type_number in REMOVED else ""
-        raise TensorError(f"it has the ggml type {entry.type_number:,}{name or ', which is not known'}")
+        problem = f"it has the ggml type {entry.type_number:,}{name or ', which is not known'}"
+        if entry.type_number >= _MOST_TYPE:
+            raise CheckpointError(file.location, f"is damaged: of its tensor {quoted(entry.name)}, {problem}")
+        raise TensorError(problem)
 
     def gguf() -> ModuleType:
         return library(EXTRA, file.location, f"{FORMAT} with {type_.name} tensors")

@@ -29,6 +29,9 @@ FIRST_BLOCK = 512
 OPEN_FLAGS = 0b101
 """Of the superblock's versions from 3 on: open for writing, or for writing while others read."""
 
+_SUPERBLOCK = 96
+"""Bytes of the longest superblock, with addresses of eight bytes."""
+
 _MOST_AGAIN = 20
 """Further names of datasets that are listed."""
 
@@ -52,6 +55,10 @@ def read_model(file: File, model: LayerConfig | None) -> Checkpoint:
         raise CheckpointError(file.location, "is not an HDF5 file")
     if _is_open(file, userblock):
         problem = "is marked as open for writing: the program that wrote it did not close it, or has not yet"
+        raise CheckpointError(file.location, problem)
+    size = _stated_size(file, userblock)
+    if size is not None and size > file.size:
+        problem = f"is truncated: its superblock states {size:,} bytes, the file has {file.size:,}"
         raise CheckpointError(file.location, problem)
     structure = parsed(file, userblock)
     keras = _Keras(structure, model)
@@ -88,6 +95,21 @@ def _userblock(file: File) -> int | None:
             return start
         start = 2 * start or FIRST_BLOCK
     return None
+
+
+def _stated_size(file: File, userblock: int) -> int | None:
+    """The end of the file by its superblock, None where that is of an unknown version or was moved; it is found without
+    the library, which would need a process for it. HDF5 file format specification 3.0, section II.A."""
+    superblock = file.read(userblock, min(_SUPERBLOCK, file.size - userblock))
+    version = superblock[8] if len(superblock) > 8 else -1
+    width = superblock[13 if version < 2 else 9] if len(superblock) > 13 else 0
+    base = {0: 24, 1: 28, 2: 12, 3: 12}.get(version, _SUPERBLOCK)
+    if width not in (2, 4, 8) or base + 3 * width > len(superblock):
+        return None
+    base_address, _, end = (
+        int.from_bytes(superblock[start : start + width], "little") for start in range(base, base + 3 * width, width)
+    )
+    return end if base_address == userblock else None
 
 
 def _is_open(file: File, userblock: int) -> bool:

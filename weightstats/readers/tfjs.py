@@ -78,7 +78,9 @@ def read(file: File) -> Checkpoint:
     )
     quantised = sum(tensor.dtype.name not in DTYPES for tensor in tensors)
     warnings = ([FOLDED] if nodes else []) + ([QUANTISED.format(quantised)] if quantised else [])
-    return Checkpoint(file.location, FORMAT, found.size, tensors, tuple(found.unread), warnings=tuple(warnings))
+    return Checkpoint(
+        file.location, FORMAT, found.size, tensors, tuple(found.unread), (), tuple(warnings), found.damage
+    )
 
 
 def _document(file: File) -> Any:
@@ -101,6 +103,7 @@ class _Weights:
         self.size = file.size
         self.tensors: dict[str, Tensor] = {}
         self.unread: list[Unread] = []
+        self.damage: str | None = None
         self._shards: set[str] = set()
         self._names: set[str] = set()
 
@@ -130,6 +133,7 @@ class _Weights:
             problem = f"describes {place:,} bytes of weights where the files of the group have {data.size:,}"
             if place < data.size:
                 _refuse(self.file, problem)
+            self.damage = self.damage or problem
 
     def _add(
         self, name: str, shape: tuple[int, ...], stored: DType, data: Storage | None, place: int, problem: str

@@ -24,6 +24,9 @@ FORMAT = "TFLite"
 RECOGNISED_BY = "TFL3 at byte 4"
 EXTRA = ""
 
+ALIGNMENT = 4
+"""Bytes; the schema asks for 16 (`force_align`), old converters kept to the width of a number."""
+
 VERSION = 3
 
 DTYPE_NAMES: dict[int, str] = {
@@ -186,6 +189,8 @@ def _tensor(file: File, constant: Constant, uses: Uses, seen: dict[tuple[object,
     needed = -(-elements // 2) if constant.type == INT4 else elements * DTYPES[DTYPE_NAMES[constant.type]].width
     if needed != constant.values.size:
         raise TensorError(f"its shape needs {needed:,} bytes, its buffer has {constant.values.size:,}")
+    if constant.values.size and constant.values.start % ALIGNMENT:
+        raise TensorError(f"its buffer starts at byte {constant.values.start:,}, where the format does not place any")
     storage = Storage(file, constant.values.start, constant.values.size)
     scales, zero_points, axis = _scales(constant)
     key = (constant.values, constant.shape, constant.type, scales.tobytes(), zero_points.tobytes(), axis)

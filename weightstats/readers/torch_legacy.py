@@ -57,7 +57,7 @@ def read(file: File) -> Checkpoint:
         tensors=tuple(found.tensors),
         unread=tuple(Unread(".".join(path), reason) for path, reason in found.unread),
         objects_not_loaded=unknown_classes(pickles[3].globals),
-        warnings=(*found.warnings, *storages.warnings),
+        warnings=tuple(found.warnings),
         damage=storages.damage,
     )
 
@@ -68,7 +68,6 @@ class _Storages:
     def __init__(self, file: File, keys: list[str], start: int, persistents: tuple[Persistent, ...]) -> None:
         self.file = file
         self.damage: str | None = None
-        self.warnings: tuple[str, ...] = ()
         described, self.contradicted = described_storages(persistents)
         self.places = dict(self._laid_out(keys, start, described))
         """Offset and bytes of each storage that lies whole in the file."""
@@ -96,7 +95,8 @@ class _Storages:
             yield key, (offset + 8, size)
             offset += 8 + size
         if offset < self.file.size:
-            self.warnings = (f"{self.file.size - offset:,} bytes follow its last storage and were not read",)
+            behind = self.file.size - offset
+            self.damage = f"has {behind:,} bytes behind its last storage: something in it has moved, or was appended"
 
     def open(self, saved: SavedStorage) -> Storage:
         if saved.key in self.contradicted:
