@@ -5,7 +5,7 @@ variables of each layer (keras/src/legacy/saving/legacy_h5_format.py, keras/src/
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
@@ -84,6 +84,7 @@ def read_model(file: File, model: LayerConfig | None) -> Checkpoint:
             *(f"another name of a dataset, which is listed once: {shortened(names)}" for names in again[:_MOST_AGAIN]),
             *([f"{len(again) - _MOST_AGAIN:,} more names of datasets"] if len(again) > _MOST_AGAIN else ()),
         ),
+        damage=_damage(file, size, unread),
     )
 
 
@@ -110,6 +111,16 @@ def _stated_size(file: File, userblock: int) -> int | None:
         int.from_bytes(superblock[start : start + width], "little") for start in range(base, base + 3 * width, width)
     )
     return end if base_address == userblock else None
+
+
+def _damage(file: File, size: int | None, unread: Sequence[Unread]) -> str | None:
+    """What speaks against all that is read of the file, in which nothing but the library's sense protects an address."""
+    broken = [entry for entry in unread if entry.reason.startswith("it is damaged")]
+    if broken:
+        return f"is damaged: {len(broken):,} of its objects cannot be opened, {shortened(broken[0].name)} among them"
+    if size is not None and size < file.size:
+        return f"has {file.size - size:,} bytes behind the end that its superblock states: something in it has moved"
+    return None
 
 
 def _is_open(file: File, userblock: int) -> bool:

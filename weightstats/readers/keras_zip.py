@@ -80,6 +80,7 @@ def _read(file: File, archive: Archive) -> Checkpoint:
             *(what for part in parts for what in part.objects_not_loaded),
         ),
         warnings=(*warnings, *(warning for part in parts for warning in part.warnings)),
+        damage=next((part.damage for part in parts if part.damage), None),
     )
 
 
