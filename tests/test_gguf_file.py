@@ -495,9 +495,7 @@ def test_a_tensor_of_an_unknown_type_is_unread_and_those_beside_it_are_read(
 
 def test_f8_a_type_far_beyond_all_that_there_are_is_damage(tmp_path: Path) -> None:
     infos = [info("a", [1], 0), info("b", [10**9], 1 << 16, 32)]
-    with pytest.raises(
-        CheckpointError, match=r"is damaged: of its tensor .b., it has the ggml type 65,536"
-    ):
+    with pytest.raises(CheckpointError, match=r"is damaged: of its tensor .b., it has the ggml type 65,536"):
         opened(tmp_path / "a.gguf", made(infos, floats(1) + bytes(92)))
 
 
