@@ -114,7 +114,7 @@ def _stated_size(file: File, userblock: int) -> int | None:
 
 
 def _damage(file: File, size: int | None, unread: Sequence[Unread]) -> str | None:
-    """What speaks against all that is read of the file, in which nothing but the library's sense protects an address."""
+    """What speaks against all that is read of the file: no checksum guards its addresses, only the library's sense."""
     broken = [entry for entry in unread if entry.reason.startswith("it is damaged")]
     if broken:
         return f"is damaged: {len(broken):,} of its objects cannot be opened, {shortened(broken[0].name)} among them"
