@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import pickle
 import signal
 import struct
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +75,16 @@ def ending_soon(seconds: float = 5) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def wait_until_open(process: int, path: Path) -> None:
+    """Until a process has had a file open for a while, or for some seconds where that cannot be seen."""
+    descriptors = Path(f"/proc/{process}/fd")
+    for _ in range(300):
+        time.sleep(0.1)
+        if descriptors.exists() and any(os.path.realpath(one) == str(path.resolve()) for one in descriptors.iterdir()):
+            break
+    time.sleep(0.5)
 
 
 @dataclass

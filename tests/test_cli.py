@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from makers import wait_until_open
 
 from weightstats.limits import LIMITS, limit_names
 from weightstats.readers import formats
@@ -233,7 +233,7 @@ def test_an_interrupt_exits_with_130_and_leaves_no_process(tmp_path: Path) -> No
         text=True,
         start_new_session=True,
     )
-    time.sleep(1.5)
+    wait_until_open(process.pid, file)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.strip().splitlines()[-1]) == (130, "", "interrupted")

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bounded import measured, run_bounded
-from makers import entry, floats, safetensors_file
+from makers import entry, floats, safetensors_file, wait_until_open
 
 import weightstats
 from weightstats.errors import CheckpointError
@@ -137,21 +136,11 @@ def test_I11_an_interrupt_exits_with_130_in_one_line(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    _wait_until_open(process.pid, path)
+    wait_until_open(process.pid, path)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, "Traceback" in err) == (130, "", False)
     assert err.strip().splitlines()[-1] == "interrupted"
-
-
-def _wait_until_open(process: int, path: Path) -> None:
-    """Until a process has had a file open for a while, or for some seconds where that cannot be seen."""
-    descriptors = Path(f"/proc/{process}/fd")
-    for _ in range(300):
-        time.sleep(0.1)
-        if descriptors.exists() and any(os.path.realpath(one) == str(path.resolve()) for one in descriptors.iterdir()):
-            break
-    time.sleep(0.5)
 
 
 @pytest.mark.parametrize("format_", ["terminal", "json", "csv", "markdown"])

@@ -1,5 +1,20 @@
-"""`python -m weightstats`."""
+"""`python -m weightstats`, and what the command `weightstats` runs."""
 
-from weightstats.cli import main
+import os
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; an interrupt ends it with its own code even before it is loaded."""
+    try:
+        from weightstats.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()
