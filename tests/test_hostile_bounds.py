@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bounded import BYTES_A_SECOND, MEMORY, MEMORY_FACTOR, SECONDS
 from test_hostile_files import COLLECTION, FILES, here
 
 FORKED = Path(__file__).parent / "forked.py"
-
-MEMORY, MEMORY_FACTOR = 256 << 20, 10
-"""Bytes of memory that any file may take, and how many times the bytes of its metadata on top."""
-
-SECONDS, BYTES_A_SECOND = 2.0, 100e6
-"""Processor time that any file may take, and how many stored bytes are worth another second."""
-
 
 def wrong(result: dict[str, Any], size: int) -> str | None:
     """Which promise the run breaks; None where it keeps them all. All of the file may be metadata."""

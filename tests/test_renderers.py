@@ -1,6 +1,7 @@
 """Every output format, rendered from reports without a command line."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -166,3 +167,13 @@ def test_no_report_of_a_fixture_shows_nan_or_inf(path: Path) -> None:
     if path.is_file():
         report = weightstats.inspect(str(path))
         assert not re.search(r"\b(nan|inf)\b", terminal.render(report, 120))
+
+
+def test_what_is_saved_or_printed_has_the_warnings_and_what_the_command_shows_apart_has_not() -> None:
+    report = weightstats.inspect(str(Path(__file__).parents[1] / "fixtures/made/nonfinite.pt"))
+    assert report.checkpoint.warnings
+    for warning in report.checkpoint.warnings:
+        flat = " ".join(str(report).split())
+        assert f"Warning: {warning}" in flat
+        assert html.escape(f"Warning: {warning}") in report._repr_html_()
+    assert "Warning: " not in terminal.render(report, warnings=False)

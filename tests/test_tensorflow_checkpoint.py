@@ -231,7 +231,7 @@ SHARED = "its bytes are also those of another tensor"
 
 FAULTS: dict[str, tuple[Row, str]] = {
     "another size": (Row(size=4), "its shape needs 8 bytes, its entry says 4"),
-    "beyond the end": (Row(offset=24), "ends at byte 32 of a data file of 24 bytes: it is truncated"),
+    "beyond the end": (Row(offset=24), "it lies behind the end of its data file, which is truncated"),
     "negative offset": (Row(offset=-4), "its place or its size is negative"),
     "negative dimension": (Row(shape=(-2,), size=8), "a size of it is negative"),
     "2^40 x 2^40": (Row(shape=(1 << 40, 1 << 40)), "its shape needs"),
@@ -252,6 +252,7 @@ def test_p8_a_faulty_entry_is_named_and_the_rest_is_read(tmp_path: Path, fault: 
     assert named_values(found) == {"good": [5, 6]}
     assert list(reasons(found)) == ["bad"]
     assert reason in reasons(found)["bad"]
+    assert (found.damage or "").startswith("is truncated: 1 of its tensors") == (fault == "beyond the end")
 
 
 def test_tensors_that_share_bytes_are_both_named(tmp_path: Path) -> None:
@@ -419,3 +420,14 @@ def test_kernels_of_tensorflow_1_are_rows_columns_inputs_outputs(tmp_path: Path)
     found = opened(checkpoint(tmp_path, rows, FOUR))
     depthwise = ("depthwise_conv2d", "KKBO")
     assert uses(found) == {"conv.weights": ("conv2d", "KKIO"), "net.conv.depthwise_weights": depthwise}
+
+
+@pytest.mark.parametrize("left", ["nothing", "empty folder"])
+def test_a_saved_model_whose_variables_are_missing_is_damaged(tmp_path: Path, left: str) -> None:
+    folder = written(tmp_path, "module")
+    for file in (folder / "variables").iterdir():
+        file.unlink()
+    if left == "nothing":
+        (folder / "variables").rmdir()
+    found = opened(folder)
+    assert found.damage == "is without its variables: variables/variables.index is missing or empty"

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weightstats.errors import UsageError, WeightstatsError, printable
-from weightstats.limits import limit_names
+from weightstats.limits import LIMITS, limit_names
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.renderers import MODULES
 from weightstats.version import VERSION
@@ -40,9 +41,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that its encoding does not have is no error
+    signal.signal(signal.SIGINT, _on_interrupt)
     debug = "--debug" in sys.argv[1:]
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="weightstats", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.stderr.flush()
@@ -62,6 +64,15 @@ def main() -> None:
         _trace(debug)
         _exit(UNREADABLE, printable(f"unexpected {type(error).__name__}: {error} (--debug shows where)"))
     _exit(code if isinstance(code, int) else 0)
+
+
+_interrupts: list[int] = []
+"""Signals that have come: one that comes where a library swallows the exception is noticed at the next block."""
+
+
+def _on_interrupt(number: int, frame: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,8 +130,8 @@ def inspect(
 ) -> int:
     """Report the mean squared weight of each layer of CHECKPOINT, and what L2 penalties make of it.
 
-    CHECKPOINT is a file (safetensors, or what torch.save wrote), an index of shards (*.index.json), or a folder that
-    holds them. Nothing in it is executed.
+    CHECKPOINT is a file of any format that `weightstats formats` lists, an index of shards (*.index.json), or a folder
+    that holds them. Nothing in it is executed.
 
     The mean squares are fitted to c/(n_in+n_out); the penalties are the plain, the per-element and the fan-scaled one.
 
@@ -157,8 +168,10 @@ def _limits(given: tuple[str, ...]) -> dict[str, int]:
     limits = {}
     for text in given:
         name, _, value = text.partition("=")
-        if name not in limit_names() or not value.replace("_", "").isdecimal():
-            raise UsageError(f"--limit takes NAME=VALUE with a whole number, and a name of {', '.join(limit_names())}")
+        if name not in limit_names():
+            raise UsageError(f"--limit {text}: there is no limit {name!r}; `weightstats formats --limits` lists them")
+        if not value.replace("_", "").isdecimal():
+            raise UsageError(f"--limit {text}: the value must be a whole number, as in {name}={getattr(LIMITS, name)}")
         limits[name] = int(value)
     return limits
 
@@ -184,7 +197,7 @@ def _rendered(report: "Report", format_: str, *, to_file: bool) -> str:
     on_terminal = sys.stdout.isatty() and not to_file
     colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if not to_file else PIPED_WIDTH
-    return terminal.render(report, width=max(60, width), colour=colour)
+    return terminal.render(report, width=max(60, width), colour=colour, warnings=to_file)
 
 
 def _write(text: str) -> None:
@@ -223,7 +236,9 @@ class _Progress:
             self.bar.stop()
 
     def advance(self, done: int, total: int) -> None:
-        """Show that `done` of `total` bytes have been dealt with."""
+        """Show that `done` of `total` bytes have been dealt with, and end where an interrupt has come."""
+        if _interrupts:
+            raise KeyboardInterrupt
         if self.bar is None and sys.stderr.isatty() and time.monotonic() - self.started > PROGRESS_AFTER:
             self._start(total)
         if self.bar is not None and self.task is not None:

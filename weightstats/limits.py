@@ -27,7 +27,7 @@ class Limits:
     """The pickle that describes a torch file; the tensors' bytes lie outside it."""
 
     pickle_opcodes: int = 300_000
-    """Of one pickle, and one more for each OPCODE_BYTES of the file: a second of work; published checkpoints with
+    """Of one pickle, and one more for each 50 bytes of the file: a second of work; published checkpoints with
     optimizer state stay below, but for those with long lists beside their weights."""
 
     pickle_integer_bytes: int = 256

@@ -188,7 +188,7 @@ def _check_end(file: File, last: dict[str, Any], code: int) -> None:
     if kind == "over":
         problem = f"describes {over('hdf5_description_bytes')} (bytes)"
     elif kind == "too many":
-        problem = f"has {over('tensors')} (tensors)"
+        problem = f"holds more datasets than may be tensors, {over('tensors')}"
     elif kind == "error":
         problem = _in_words(str(last.get("problem", "")))
     elif -code in OUT_OF_TIME:
@@ -196,7 +196,7 @@ def _check_end(file: File, last: dict[str, Any], code: int) -> None:
     elif code < 0:
         problem = f"is damaged: the HDF5 library crashed on it (signal {-code})"
     else:
-        problem = "cannot be read: the process that reads HDF5 files ended early"
+        problem = f"cannot be read: the process that reads HDF5 files ended early, or needed {over('hdf5_memory')}"
     raise CheckpointError(file.location, problem)
 
 

@@ -23,6 +23,9 @@ FORMAT = "TensorFlow SavedModel"
 RECOGNISED_BY = "a folder with `saved_model.pb`, or that file"
 EXTRA = ""
 
+VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+"""Operators that stand for a variable."""
+
 MODEL = "saved_model.pb"
 VARIABLES_INDEX = "variables/variables.index"
 
@@ -62,9 +65,12 @@ def read(file: File) -> Checkpoint:
         return _variable_checkpoint(file, index, graphs[0])
     try:
         graph = read_graph(file, graphs[0].start, graphs[0].start + graphs[0].size)
-        return constants_of(file, graph, FORMAT)
+        checkpoint = constants_of(file, graph, FORMAT)
     except DamageError as error:
         raise CheckpointError(file.location, f"its graph {error}") from error
+    if any(node.operator in VARIABLES for node in graph.nodes):
+        return replace(checkpoint, damage=f"is without its variables: {VARIABLES_INDEX} is missing or empty")
+    return checkpoint
 
 
 def _meta_graphs(file: File) -> list[Field]:

@@ -41,7 +41,7 @@ PREFERRED = (
 
 SUFFIXES = (
     *(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pt2", ".jit", ".gguf", ".onnx", ".h5", ".hdf5", ".keras"),
-    *(".tflite", ".npz", ".npy", ".msgpack", ".eqx"),
+    *(".tflite", ".pb", ".joblib", ".npz", ".npy", ".msgpack", ".eqx"),
 )
 """Names worth a look in a folder that has none of the preferred ones; the content still decides."""
 

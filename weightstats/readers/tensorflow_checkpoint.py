@@ -28,6 +28,8 @@ FORMAT = "TensorFlow checkpoint"
 RECOGNISED_BY = "a LevelDB table's last bytes (`.index`), or a folder with such a file"
 EXTRA = ""
 
+BEHIND = "it lies behind the end of its data file, which is truncated"
+
 LATEST = re.compile(rb'^model_checkpoint_path:\s*"([^"\\\n]+)"', re.MULTILINE)
 """What the `checkpoint` file of a folder says; tensorflow/python/checkpoint/checkpoint_state.proto."""
 
@@ -95,8 +97,12 @@ def read_keyed(file: File) -> tuple[Checkpoint, tuple[str, ...]]:
             unread.append(Unread(".".join(by_key[key]), str(error)))
     unread += [Unread(quoted(entry.name), "is a piece of no tensor") for entry in shards.unclaimed()]
     if unread and not tensors:
-        raise CheckpointError(file.location, f"none of its tensors can be read: {unread[0].name} {unread[0].reason}")
-    checkpoint = Checkpoint(file.location, FORMAT, shards.size, tuple(tensors.values()), tuple(unread))
+        raise CheckpointError(
+            file.location, f"none of its tensors can be read; the first, {unread[0].name}: {unread[0].reason}"
+        )
+    lost = sum(entry.reason == BEHIND for entry in unread)
+    damage = f"is truncated: {lost:,} of its tensors lie behind the end of a data file" if lost else None
+    checkpoint = Checkpoint(file.location, FORMAT, shards.size, tuple(tensors.values()), tuple(unread), damage=damage)
     return checkpoint, tuple(tensors)
 
 
@@ -182,8 +188,7 @@ class _Shards:
         if entry.offset < 0 or entry.size < 0:
             raise TensorError("its place or its size is negative")
         if entry.offset + entry.size > file.size:
-            end = entry.offset + entry.size
-            raise TensorError(f"ends at byte {end:,} of a data file of {file.size:,} bytes: it is truncated")
+            raise TensorError(BEHIND)
         return Storage(file, entry.offset, entry.size, self.bundle.byte_order)
 
     def _file(self, shard: int) -> File:

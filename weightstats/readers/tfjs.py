@@ -68,7 +68,7 @@ def read(file: File) -> Checkpoint:
     for group in groups:
         found.add_group(group)
     if found.unread and not found.tensors:
-        _refuse(file, f"none of its weights can be read: {found.unread[0].name} {found.unread[0].reason}")
+        _refuse(file, f"none of its weights can be read; the first, {found.unread[0].name}: {found.unread[0].reason}")
     nodes = _nodes(document) if isinstance(document, dict) else ()
     model = _keras_model(document) if isinstance(document, dict) else Model(None)
     uses = uses_in(Graph(nodes, {}), {("", name): tensor.shape for name, tensor in found.tensors.items()})

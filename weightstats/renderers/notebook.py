@@ -12,8 +12,15 @@ def render(report: Report) -> str:
     """HTML: what was read, the finding, and the layers."""
     head = "".join(f"<th>{title}</th>" for title in _HEAD)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(report))
-    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in (*words.header(report), *report.findings))
+    paragraphs = "".join(
+        f"<p>{escape(line)}</p>" for line in (*words.header(report), *report.findings, *_warnings(report))
+    )
     return f"<div>{paragraphs}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _warnings(report: Report) -> list[str]:
+    warnings = [f"Warning: {warning}" for warning in report.checkpoint.warnings]
+    return [*warnings, f"Damage: {report.checkpoint.damage}"] if report.checkpoint.damage else warnings
 
 
 def _rows(report: Report) -> list[list[str]]:

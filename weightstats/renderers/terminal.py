@@ -40,8 +40,11 @@ _MOST_PROBLEMS = 20
 _EXAMPLES = 3
 
 
-def render(report: Report, width: int = 100, *, colour: bool = False) -> str:
-    """The report as lines of at most `width` characters, ANSI colours only if `colour`."""
+def render(report: Report, width: int = 100, *, colour: bool = False, warnings: bool = True) -> str:
+    """The report as lines of at most `width` characters, ANSI colours only if `colour`.
+
+    Without `warnings`, those are left to whoever shows them elsewhere.
+    """
     console = Console(
         file=io.StringIO(),
         width=width,
@@ -54,6 +57,10 @@ def render(report: Report, width: int = 100, *, colour: bool = False) -> str:
     )
     with console.capture() as capture:
         _print(console, report, width)
+        for warning in report.checkpoint.warnings if warnings else ():
+            console.print(Text(f"Warning: {words.printable(warning)}"))
+        if report.checkpoint.damage is not None and warnings:
+            console.print(Text(f"Damage: {words.printable(report.checkpoint.damage)}", "bold"))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
