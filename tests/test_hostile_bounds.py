@@ -12,6 +12,7 @@ from test_hostile_files import COLLECTION, FILES, here
 
 FORKED = Path(__file__).parent / "forked.py"
 
+
 def wrong(result: dict[str, Any], size: int) -> str | None:
     """Which promise the run breaks; None where it keeps them all. All of the file may be metadata."""
     code, err = result["code"], result["err"]

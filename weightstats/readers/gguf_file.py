@@ -27,7 +27,7 @@ FORMAT = "GGUF"
 RECOGNISED_BY = 'the four bytes "GGUF"'
 EXTRA = "gguf"
 
-_MOST_TYPE = 1 << 16
+_MOST_TYPE = 10_000
 """Beyond any number that a type will have: the header has moved."""
 
 SUFFIX = ".gguf"
@@ -162,7 +162,7 @@ def _read_part(file: File) -> _Part:
         raise CheckpointError(file.location, f"says that it is part {number + 1:,} of {count:,}")
     tensors: list[Tensor] = []
     unread: list[Unread] = []
-    end = _checked_end(file, header)
+    end, gaps = _laid_out(file, header)
     for entry in header.entries:
         try:
             tensors.append(_tensor(file, header, entry))
@@ -171,7 +171,11 @@ def _read_part(file: File) -> _Part:
     padded = -(-end // header.alignment) * header.alignment
     extra = file.size - (padded if file.size >= padded else end)
     known = all(entry.type_number in GGML_TYPES for entry in header.entries)
-    damage = f"has {extra:,} bytes at its end that belong to no tensor: something in it has moved"
+    damage = None
+    if extra > 0 and known:
+        damage = f"has {extra:,} bytes at its end that belong to no tensor: something in it has moved"
+    elif any(any(file.read(begin, min(stop, file.size) - begin)) for begin, stop in gaps if begin < file.size):
+        damage = "has other bytes than zeros between its tensors, where nothing lies: something in it has moved"
     total = _number(file, header, "split.tensors.count", -1) if count > 1 else -1
     return _Part(
         file,
@@ -180,7 +184,7 @@ def _read_part(file: File) -> _Part:
         total if total >= 0 else None,
         tuple(tensors),
         tuple(unread),
-        damage if extra > 0 and known else None,
+        damage,
     )
 
 
@@ -191,12 +195,13 @@ def _number(file: File, header: Header, key: str, default: int) -> int:
     return value
 
 
-def _checked_end(file: File, header: Header) -> int:
-    """Where the last tensor ends, once all of them have been seen to follow each other as ggml asks for.
+def _laid_out(file: File, header: Header) -> tuple[int, list[tuple[int, int]]]:
+    """Where the last tensor ends, and the padding between them; they must follow each other as ggml asks for.
 
     The size of a tensor of an unknown type is not known: the next may begin at any aligned place behind its start.
     """
     end = header.data_start
+    gaps = [(header.end, end)]
     exact = True
     for entry in header.entries:
         start = header.data_start + entry.offset
@@ -211,13 +216,15 @@ def _checked_end(file: File, header: Header) -> int:
         if problem is not None:
             place = f"its tensor {quoted(entry.name)} begins at byte {entry.offset:,} of the data"
             raise CheckpointError(file.location, f"{place}, {problem}")
+        if exact:
+            gaps.append((end, start))
         size = _size(file, entry)
         exact = size is not None
         end = start + (size or 0)
         if end > file.size:
             problem = f"{quoted(entry.name)} ends at byte {end:,}, the file has {file.size:,}"
             raise CheckpointError(file.location, f"is truncated: its tensor {problem}")
-    return end
+    return end, gaps
 
 
 def _size(file: File, entry: Entry) -> int | None:

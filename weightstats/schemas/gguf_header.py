@@ -59,6 +59,9 @@ class Header:
     order: ByteOrder
     alignment: int
     entries: tuple[Entry, ...]
+    end: int
+    """Where the last entry ends; what follows up to the data is padding."""
+
     data_start: int
     metadata: dict[str, int | str]
     """Of the keys in KEPT: whole numbers and texts; what has another type is left out."""
@@ -86,7 +89,7 @@ def read_header(file: File) -> Header:
         walk.refuse(f"its general.alignment is {quoted(alignment)}, not a power of two up to {MOST_ALIGNMENT:,}")
     entries = _entries(walk, tensors)
     data_start = -(-walk.position // alignment) * alignment
-    return Header("big" if walk.prefix == ">" else "little", alignment, entries, data_start, metadata)
+    return Header("big" if walk.prefix == ">" else "little", alignment, entries, walk.position, data_start, metadata)
 
 
 class _Walk:
