@@ -17,6 +17,7 @@ from weightstats.containers.hdf5_jail import Chunked, Compact, Contiguous, Datas
 from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.limits import LIMITS, over
+from weightstats.pieces import Held
 from weightstats.places import File
 from weightstats.tensors import Storage
 
@@ -61,7 +62,7 @@ def storage_of(file: File, start: int, dataset: Dataset, budget: Budget) -> tupl
     if isinstance(layout, Compact):
         if len(layout.data) != needed:
             raise TensorError(f"it needs {needed:,} bytes, and its header holds {len(layout.data):,}")
-        return Storage(_Held(file.location, layout.data), 0, needed, dataset.order), needed
+        return Storage(Held(file.location, layout.data), 0, needed, dataset.order), needed
     if layout.offset is None:
         budget.take(needed, 0)
         return Storage(_Repeated(file.location, _filled(dataset)), 0, needed, dataset.order), 0
@@ -82,32 +83,14 @@ def _filled(dataset: Dataset) -> bytes:
     return dataset.fill or bytes(DTYPES[dataset.dtype].width)
 
 
-class _Held:
-    """Bytes in memory."""
-
-    sequential = False
-
-    def __init__(self, location: str, data: bytes) -> None:
-        self.location, self.data = location, data
-
-    def reader(self) -> "_Held":
-        return self
-
-    def will_need(self, offset: int, length: int) -> None:
-        """Nothing to do."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        buffer[:] = self.data[offset : offset + len(buffer)]
-
-
-class _Repeated(_Held):
+class _Repeated(Held):
     """One element, again and again."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        width = len(self.data)
+        width = len(self.content)
         skipped = offset % width
         times = (skipped + len(buffer)) // width + 1
-        buffer[:] = np.tile(np.frombuffer(self.data, np.uint8), times)[skipped : skipped + len(buffer)].data
+        buffer[:] = np.tile(np.frombuffer(self.content, np.uint8), times)[skipped : skipped + len(buffer)].data
 
 
 @dataclass(frozen=True, slots=True)
