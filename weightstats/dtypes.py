@@ -152,6 +152,21 @@ DTYPES: dict[str, DType] = {
 }
 """Every dtype that can be read, by name."""
 
+NAMES: dict[str, str] = {
+    "bool": "BOOL",
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"complex{bits}": f"C{bits}" for bits in (64, 128)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+}
+"""Dtypes by the names that numpy, ml_dtypes and torch all give them (`numpy.dtype.name`, `torch.dtype`)."""
+
 
 def affine(name: str, stored: str, scale: float, zero_point: int) -> DType:
     """Integers that stand for (q - zero_point) * scale: a whole tensor quantised with one scale.

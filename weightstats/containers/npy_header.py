@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from weightstats.containers.literals import LiteralError, Value, read_literal
-from weightstats.dtypes import DTYPES, ByteOrder
+from weightstats.dtypes import DTYPES, NAMES, ByteOrder
 from weightstats.errors import TensorError, quoted
 from weightstats.limits import LIMITS, over
 from weightstats.tensors import Storage, Tensor, Use, make_tensor
@@ -18,21 +18,6 @@ MAGIC = b"\x93NUMPY"
 
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 """Bytes of the header's length in each version of the format."""
-
-NAMES = {
-    "bool": "BOOL",
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"complex{bits}": f"C{bits}" for bits in (64, 128)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-}
-"""The dtypes that can be read, by the names that numpy and ml_dtypes give them (`numpy.dtype.name`)."""
 
 _KINDS = {"f": "float", "c": "complex", "i": "int", "u": "uint"}
 _NUMBER = re.compile(r"([<>=|]?)([fciu])(\d{1,2})")

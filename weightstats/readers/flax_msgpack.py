@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.messagepack import DamageError, Item, Items, Path, Tree
-from weightstats.containers.npy_header import NAMES
-from weightstats.dtypes import DTYPES
+from weightstats.dtypes import DTYPES, NAMES
 from weightstats.errors import CheckpointError, TensorError, quoted
 from weightstats.limits import LIMITS, over
 from weightstats.pieces import Concatenated

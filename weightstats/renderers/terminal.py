@@ -71,8 +71,9 @@ def _print(console: Console, report: Report, width: int) -> None:
         console.print(Text(line))
     if report.layers:
         console.print()
-        console.print(_layers(report, console, width))
-        left = len(words.rows_of(report.layers)) - MOST_ROWS
+        rows = words.rows_of(report.layers)
+        console.print(_layers(rows[:MOST_ROWS], console, width))
+        left = len(rows) - MOST_ROWS
         if left > 0:
             console.print(Text(f"… {left:,} more rows; --format csv and json list every layer", "bold"))
         console.print(Text(_legend(report), "dim"))
@@ -88,8 +89,7 @@ def _print(console: Console, report: Report, width: int) -> None:
     _left_out(console, report)
 
 
-def _layers(report: Report, console: Console, width: int) -> Table:
-    rows = words.rows_of(report.layers)[:MOST_ROWS]
+def _layers(rows: tuple[words.Row, ...], console: Console, width: int) -> Table:
     unlimited = console.options.update(max_width=1 << 20)
     for layout in LAYOUTS[:-1]:
         table = _table(rows, layout)

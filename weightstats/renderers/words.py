@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from weightstats import errors
 from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.report import LayerRow, OtherRow, Report
 
@@ -24,9 +25,7 @@ def printable(text: str) -> str:
     """The text with everything that a terminal would act on, or that hides, written as escapes, and cut if long."""
     if len(text) > MOST_NAME:
         text = f"{text[: MOST_NAME // 2]}…{text[-MOST_NAME // 2 :]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return errors.printable(text)
 
 
 def shape(dimensions: Sequence[int]) -> str:

@@ -20,7 +20,7 @@ from weightstats.containers.pickle_records import (
     Sequence,
     read_pickle,
 )
-from weightstats.dtypes import ByteOrder
+from weightstats.dtypes import NAMES, ByteOrder
 from weightstats.errors import TensorError, shortened
 from weightstats.pieces import Held
 from weightstats.tensors import Source, Storage, Tensor, make_tensor
@@ -77,12 +77,7 @@ DTYPES_OF_CODES: dict[str, str] = {
 """numpy's codes without the byte order."""
 
 DTYPES_OF_CLASSES: dict[str, str] = {
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
+    name: dtype for name, dtype in NAMES.items() if name == "bfloat16" or name.startswith("float8")
 }
 """Scalar types of the package ml_dtypes, which a dtype names instead of a code."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from weightstats.containers.pickle_records import Global, Instance, Persistent, Record, Sequence
+from weightstats.dtypes import NAMES
 from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS, over
 from weightstats.tensors import Storage
@@ -36,28 +37,7 @@ QUANTISED_STORAGES: dict[str, str] = {
 }
 """Those whose integers stand for other numbers, with torch's name of the dtype."""
 
-TORCH_DTYPES: dict[str, str] = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-    "complex64": "C64",
-    "complex128": "C128",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
+TORCH_DTYPES = NAMES
 """Names of torch.dtype."""
 
 
