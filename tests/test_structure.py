@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "weightstats"
 
 ORDER = (
     *("version", "limits", "errors", "places", "extras", "dtypes", "tensors", "pieces", "encodings", "checkpoint"),
-    *("order", "containers", "schemas", "readers", "budget", "network", "layer_names", "layers", "moments", "laws"),
-    *("penalties", "report", "renderers", "inspection", "cli"),
+    *("order", "containers", "configs", "schemas", "readers", "modules", "budget", "network", "effective_weights"),
+    *("layer_names", "surroundings", "fused", "rules", "layers", "moments", "laws", "penalties"),
+    *("report", "renderers", "inspection", "cli"),
 )
 
 ALLOWED_BACK = {("report", "renderers")}

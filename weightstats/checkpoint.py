@@ -1,6 +1,8 @@
 """What a reader finds in a checkpoint: every tensor, every one that could not be read, and what else was there."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from weightstats.tensors import Tensor
 
@@ -33,3 +35,7 @@ class Checkpoint:
 
     damage: str | None = None
     """What is wrong with the file as a whole, where some of its tensors can be read all the same."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The configurations that lie beside the weights or in them, as parsed JSON, by the names of their files
+    (`config.json`, `adapter_config.json`, ...). Nothing in them has been checked."""

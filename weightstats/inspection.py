@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from weightstats.budget import beyond_budget
 from weightstats.checkpoint import Checkpoint
+from weightstats.effective_weights import effective
 from weightstats.errors import CheckpointError, UsageError
 from weightstats.laws import prepare
 from weightstats.layers import Layer, Other, classify, layers_of
@@ -27,6 +28,7 @@ def inspect(
     root: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    as_stored: bool = False,
     limits: Mapping[str, int] = MappingProxyType({}),
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -35,7 +37,8 @@ def inspect(
 
     `root` names the part of the file that is the network, where the choice made without it is wrong. With `include`,
     only layers whose name matches one of the patterns (shell style, `*` and `?`) are reported; `exclude` leaves out
-    those that match. `limits` changes some of those in `weightstats.limits`, by name. `progress` is called with the
+    those that match. A weight that holds several maps (q, k and v; the gates of an LSTM; a stack of experts) is one
+    layer a map, unless `as_stored`. `limits` changes some of those in `weightstats.limits`, by name. `progress` is called with the
     bytes read so far and the bytes to read.
 
     Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there, for
@@ -48,7 +51,7 @@ def inspect(
     if unknown:
         raise UsageError(f"there is no limit {unknown[0]!r}; there are {', '.join(limit_names())}")
     with changed_limits(limits):
-        return _inspected(str(location), weight_decay, root, (include, exclude), workers, progress)
+        return _inspected(str(location), weight_decay, root, (include, exclude), as_stored, workers, progress)
 
 
 def _inspected(
@@ -56,6 +59,7 @@ def _inspected(
     weight_decay: float,
     root: str | None,
     patterns: tuple[Sequence[str], Sequence[str]],
+    as_stored: bool,
     workers: int | None,
     progress: Callable[[int, int], None],
 ) -> Report:
@@ -63,13 +67,13 @@ def _inspected(
     checkpoint = open_checkpoint(location)
     if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
         raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
-    network = find_network(checkpoint, root)
-    found = classify(network)
+    network = effective(find_network(checkpoint, root))
+    found = classify(network, as_stored=as_stored)
     items = [_selected(item, include, exclude) for item in found]
     if (include or exclude) and layers_of(found) and not layers_of(items):
         raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
-    measured = _measured(items, checkpoint.bytes, workers, progress)
-    return make_report(checkpoint, network, items, measured, weight_decay)
+    measured, merged = _measured(items, checkpoint.bytes, workers, progress)
+    return make_report(checkpoint, network, items, measured, merged, weight_decay)
 
 
 def _nothing_to_measure(checkpoint: Checkpoint) -> str:
@@ -93,10 +97,13 @@ def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str
 
 def _measured(
     items: Sequence[Layer | Other], stored_bytes: int, workers: int | None, progress: Callable[[int, int], None]
-) -> dict[str, Moments | str]:
-    """Moments of every floating-point tensor of the network, or why its bytes could not be read."""
-    wanted = [item for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
-    total = sum(item.tensor.stored_bytes for item in wanted)
+) -> tuple[dict[str, Moments | str], dict[str, Moments | str]]:
+    """Moments of every floating-point tensor of the network, or why its bytes could not be read; and those of weights
+    with their adapters added."""
+    own = [(item.name, item.tensor) for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
+    merged = [(item.name, item.merged) for item in items if isinstance(item, Layer) and item.merged is not None]
+    wanted = [tensor for _, tensor in (*own, *merged)]
+    total = sum(tensor.stored_bytes for tensor in wanted)
     done = 0
 
     def advance(count: int) -> None:
@@ -107,11 +114,14 @@ def _measured(
         progress(done, total)
 
     progress(0, total)
-    refused = beyond_budget([item.tensor for item in wanted], stored_bytes)
-    read = [item for index, item in enumerate(wanted) if index not in refused]
-    moments = measure([item.tensor for item in read], workers=workers, progress=advance)
-    results: dict[str, Moments | str] = {wanted[index].name: reason for index, reason in refused.items()}
-    return results | {item.name: result for item, result in zip(read, moments, strict=True)}
+    results: dict[int, Moments | str] = dict(beyond_budget(wanted, stored_bytes))
+    read = [index for index in range(len(wanted)) if index not in results]
+    moments = measure([wanted[index] for index in read], workers=workers, progress=advance)
+    results |= dict(zip(read, moments, strict=True))
+    return (
+        {name: results[index] for index, (name, _) in enumerate(own)},
+        {name: results[index] for index, (name, _) in enumerate(merged, len(own))},
+    )
 
 
 def _is_worth_reading(other: Other) -> bool:

@@ -27,7 +27,7 @@ from weightstats.layer_names import (
     WEIGHT_LEAF,
 )
 from weightstats.network import Named, Network
-from weightstats.tensors import Tensor
+from weightstats.tensors import Tensor, part_of
 
 FansFrom: TypeAlias = Literal["module", "graph", "name", "shape", "rule"]
 
@@ -51,6 +51,20 @@ class Layer:
     tied_to: tuple[str, ...] = ()
     """Other names of the same stored tensor."""
 
+    part_of: str | None = None
+    """The name of the stored tensor, where the layer is one of the maps that are fused in it."""
+
+    stored: Tensor | None = None
+    """What lies in the file, where that is not `tensor`: the whole of a part, the codes of a quantised weight."""
+
+    scale_free: str = ""
+    """Why its scale does not change what the network computes, where that is so."""
+
+    merged: Tensor | None = None
+    """The weight with its low-rank adapter added, where both are in the file."""
+
+    merged_because: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Other:
@@ -60,6 +74,8 @@ class Other:
     kind: str
     tensor: Tensor
     reason: str
+    stored: Tensor | None = None
+    """What lies in the file, where that is not `tensor`."""
 
 
 MOST_NAME = 256
@@ -74,9 +90,12 @@ DIRECTION_LEFT_OUT = "the direction of a weight normalisation: its scale is not 
 COMPLEX_LEFT_OUT = "complex weights: the law speaks of real ones"
 
 
-def classify(network: Network) -> tuple[Layer | Other, ...]:
-    """Every tensor of the network, in its order; a tensor that is stored once under several names is one layer."""
-    shapes = {named.name: named.tensor.shape for named in network.tensors}
+def classify(network: Network, *, as_stored: bool = False) -> tuple[Layer | Other, ...]:
+    """Every tensor of the network, in its order; a tensor that is stored once under several names is one layer.
+
+    A weight that holds several maps is one layer a map, `NAME[part]`, unless `as_stored`.
+    """
+    shapes = {named.known_as or named.name: named.tensor.shape for named in network.tensors}
     first_name: dict[tuple[object, ...], str] = {}
     names: dict[str, list[str]] = {}
     result: list[Layer | Other] = []
@@ -85,16 +104,63 @@ def classify(network: Network) -> tuple[Layer | Other, ...]:
         first = first_name.setdefault(named.tensor.view, named.name) if named.tensor.elements else named.name
         if first != named.name:
             names.setdefault(first, []).append(named.name)
-            result.append(Other(named.name, "tied", named.tensor, f"the same stored tensor as {first}"))
+            result.append(Other(named.name, "tied", named.tensor, f"the same stored tensor as {first}", named.stored))
             continue
         item = _classified(named, shapes, channels)
         if isinstance(item, Layer) and "conv" in item.kind:
             channels[len(named.tensor.shape)] = _outputs(named)
-        result.append(item)
-    return tuple(
-        replace(item, tied_to=tuple(names[item.name])) if isinstance(item, Layer) and item.name in names else item
-        for item in result
+        item = _with_origin(item, named)
+        result += _split(item, as_stored=as_stored) if isinstance(item, Layer) else [item]
+    return tuple(_tied(item, names) for item in result)
+
+
+def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
+    """What the tables made of the name that tells, under the name that the file has."""
+    if isinstance(item, Other):
+        return replace(item, name=named.name, stored=named.stored)
+    because = f"{item.because}; {named.because}" if named.because else item.because
+    return replace(
+        item,
+        name=named.name,
+        because=because,
+        stored=named.stored,
+        merged=named.merged,
+        merged_because=named.merged_because,
     )
+
+
+def _split(layer: Layer, *, as_stored: bool) -> list[Layer | Other]:
+    """The maps that are fused in a layer's weight, or the layer."""
+    use = layer.tensor.use
+    if as_stored or use is None or not use.parts:
+        return [layer]
+    parts: list[Layer | Other] = []
+    for part in use.parts:
+        tensor = part_of(layer.tensor, part.slices)
+        made = _by_use(Named(layer.name, tensor))
+        if made is None:
+            return [layer]
+        parts.append(
+            replace(
+                layer,
+                name=f"{layer.name}[{part.name}]",
+                tensor=tensor,
+                n_in=made.n_in,
+                n_out=made.n_out,
+                part_of=layer.name,
+                stored=layer.stored or layer.tensor,
+                merged=None if layer.merged is None else part_of(layer.merged, part.slices),
+            )
+        )
+    return parts
+
+
+def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:
+    """The item with the other names of its stored tensor."""
+    if not isinstance(item, Layer) or (item.part_of or item.name) not in names:
+        return item
+    part = item.name.removeprefix(item.part_of) if item.part_of is not None else ""
+    return replace(item, tied_to=tuple(f"{name}{part}" for name in names[item.part_of or item.name]))
 
 
 def _outputs(named: Named) -> int:
@@ -107,10 +173,10 @@ def _outputs(named: Named) -> int:
 
 def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict[int, int]) -> Layer | Other:
     """One tensor; `channels` are those that the last convolution of so many dimensions gave out."""
-    name, tensor = named.name, named.tensor
+    name, tensor = named.known_as or named.name, named.tensor
     if tensor.use is not None and not tensor.use.axes and tensor.elements:
         return Other(name, tensor.use.kind, tensor, tensor.use.because)
-    if len(name) > MOST_NAME:
+    if named.known_as or len(name) > MOST_NAME:
         return replace(_classified(Named(name[-MOST_NAME:], tensor), shapes, channels), name=name)
     other = _stored_otherwise(named)
     item = other or _by_use(named) or _by_table(named) or _vector(named, shapes)
@@ -174,7 +240,9 @@ def _by_use(named: Named) -> Layer | None:
     left_out = EMBEDDING_LEFT_OUT if use.kind == "embedding" else None
     if tensor.dtype.kind == "complex":
         left_out = COMPLEX_LEFT_OUT
-    return Layer(name, use.kind, tensor, n_in, n_out, use.by, use.because, left_out_because=left_out)
+    return Layer(
+        name, use.kind, tensor, n_in, n_out, use.by, use.because, left_out_because=left_out, scale_free=use.scale_free
+    )
 
 
 def _by_table(named: Named) -> Other | None:

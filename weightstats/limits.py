@@ -17,6 +17,9 @@ class Limits:
     index_bytes: int = 64 << 20
     """A shard index (`*.index.json`); the largest published ones are under 20 MB."""
 
+    config_bytes: int = 4 << 20
+    """A configuration beside the weights (`config.json`); the largest published ones, with their labels, are 1 MB."""
+
     json_values: int = 3_000_000
     """Texts, lists, objects and commas in a JSON description; 140,000 tensors of safetensors take 2,000,000."""
 

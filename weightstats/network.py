@@ -1,8 +1,9 @@
 """Which of a checkpoint's tensors are the network, and not the optimizer's state or a second copy."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from weightstats.checkpoint import Checkpoint
 from weightstats.errors import UsageError, shortened
@@ -48,6 +49,22 @@ class Named:
 
     name: str
     tensor: Tensor
+    """What is measured: the effective weight where the file holds it in several tensors."""
+
+    stored: Tensor | None = None
+    """What lies in the file under this name, where that is not what is measured."""
+
+    known_as: str = ""
+    """The name that tells what it is, where that is not `name`: `conv.weight` for `conv.weight_v`."""
+
+    because: str = ""
+    """How the effective weight comes from what is stored."""
+
+    merged: Tensor | None = None
+    """The weight with its low-rank adapter added, where both are in the file."""
+
+    merged_because: str = ""
+    """Which adapter, and with which factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,9 @@ class Network:
     because: str
     dropped: tuple[str, ...]
     """Parts of names that were dropped: the root's keys and the wrappers' attributes."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What lies beside the weights in `config.json` and the like: see `Checkpoint.config`."""
 
 
 def find_network(checkpoint: Checkpoint, root: str | None = None) -> Network:
@@ -98,6 +118,7 @@ def find_network(checkpoint: Checkpoint, root: str | None = None) -> Network:
         root=".".join(chosen),
         because=because,
         dropped=(*(f"{key}." for key in chosen), *wrappers),
+        config=checkpoint.config,
     )
 
 

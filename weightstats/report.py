@@ -79,6 +79,18 @@ class LayerRow:
     """How the kind and the fans were decided."""
 
     byte_order: Literal["little", "big"]
+    part_of: str | None
+    """The stored tensor that this layer is a part of."""
+
+    scale_free: bool
+    """Whether its scale does not change what the network computes, so that the law has nothing to hold on to."""
+
+    scale_free_because: str | None
+    merged_mean_square: float | None
+    """Of the weight with its low-rank adapter added, where the file holds both."""
+
+    merged_because: str | None
+    """Which adapter, and with which factor."""
 
     @property
     def fan_sum(self) -> int:
@@ -153,6 +165,9 @@ class Report:
     others: tuple[OtherRow, ...]
     unread: tuple[Unread, ...]
     fit: Fit
+    fit_without_scale_free: Fit | None
+    """The same fit without the layers whose scale does not matter; None where the fit uses none of them."""
+
     weight_decay: float
     penalties: Mapping[PenaltyName, PenaltySplit]
     accounting: Accounting
@@ -172,6 +187,7 @@ class Report:
             "others": plain(self.others),
             "unread": plain(self.unread),
             "fit": plain(self.fit),
+            "fit_without_scale_free": plain(self.fit_without_scale_free),
             "penalties": {"weight_decay": plain(self.weight_decay), **plain(self.penalties)},
             "accounting": plain(self.accounting),
             "findings": plain(self.findings),
@@ -206,19 +222,29 @@ def make_report(
     network: Network,
     items: Sequence[Layer | Other],
     measured: Mapping[str, Moments | str],
+    merged: Mapping[str, Moments | str],
     weight_decay: float,
 ) -> Report:
-    """Fit, split and add up what was found; `measured` has moments, or why there are none, by name."""
+    """Fit, split and add up what was found; `measured` has moments, or why there are none, by name, `merged` those of
+    weights with their adapters added."""
     failed = {name: problem for name, problem in measured.items() if isinstance(problem, str)}
     moments = {name: result for name, result in measured.items() if isinstance(result, Moments)}
     layers = [item for item in items if isinstance(item, Layer) and item.name not in failed]
     others = [item for item in items if isinstance(item, Other) and item.name not in failed]
     left_out = [_left_out(layer, moments[layer.name]) for layer in layers]
     fitted = [layer for layer, reason in zip(layers, left_out, strict=True) if reason is None]
-    fit = fit_law([layer.n_in + layer.n_out for layer in fitted], [moments[layer.name].mean_square for layer in fitted])
+    fit = _fit(fitted, moments)
+    bound = [layer for layer in fitted if not layer.scale_free]
     splits = split_penalties([_penalised(layer, moments[layer.name]) for layer in layers], weight_decay)
     rows = tuple(
-        _layer_row(layer, moments[layer.name], reason, fit, {name: splits[name].layers[index] for name in splits})
+        _layer_row(
+            layer,
+            moments[layer.name],
+            merged.get(layer.name),
+            reason,
+            fit,
+            {name: splits[name].layers[index] for name in splits},
+        )
         for index, (layer, reason) in enumerate(zip(layers, left_out, strict=True))
     )
     other_rows = (
@@ -240,9 +266,16 @@ def make_report(
         others=other_rows,
         unread=unread,
         fit=fit,
+        fit_without_scale_free=_fit(bound, moments) if len(bound) < len(fitted) else None,
         weight_decay=weight_decay,
         penalties={name: _penalty_split(split, rows) for name, split in splits.items()},
-        accounting=_accounting(layers, [*others, *network.beside], len(unread)),
+        accounting=_accounting(layers, [*others, *network.beside], len(checkpoint.unread) + _lost(items, failed)),
+    )
+
+
+def _fit(layers: Sequence[Layer], moments: Mapping[str, Moments]) -> Fit:
+    return fit_law(
+        [layer.n_in + layer.n_out for layer in layers], [moments[layer.name].mean_square for layer in layers]
     )
 
 
@@ -279,6 +312,7 @@ def _penalised(layer: Layer, moments: Moments) -> PenalisedLayer:
 def _layer_row(
     layer: Layer,
     moments: Moments,
+    merged: Moments | str | None,
     left_out: str | None,
     fit: Fit,
     penalties: dict[PenaltyName, LayerPenalty],
@@ -307,7 +341,12 @@ def _layer_row(
         ratio=_ratio(moments.mean_square, predicted),
         penalties=penalties,
         kind_because=layer.because,
-        byte_order=layer.tensor.storage.byte_order,
+        byte_order=(layer.stored or layer.tensor).storage.byte_order,
+        part_of=layer.part_of,
+        scale_free=bool(layer.scale_free),
+        scale_free_because=layer.scale_free or None,
+        merged_mean_square=merged.mean_square if isinstance(merged, Moments) else None,
+        merged_because=(merged if isinstance(merged, str) else layer.merged_because) if merged is not None else None,
     )
 
 
@@ -376,6 +415,18 @@ def _warnings(
         yield f"objects in the file were not loaded: {', '.join(names[:3])}{more}"
 
 
+def _lost(items: Sequence[Layer | Other], failed: Mapping[str, str]) -> int:
+    """Stored tensors of which nothing could be read."""
+    names: dict[str, list[bool]] = {}
+    for item in items:
+        names.setdefault(_stored_name(item), []).append(item.name in failed)
+    return sum(all(parts) for parts in names.values())
+
+
+def _stored_name(item: Layer | Other | Beside) -> str:
+    return (item.part_of if isinstance(item, Layer) else None) or item.name
+
+
 def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unread_tensors: int) -> Accounting:
     seen: set[tuple[object, ...]] = set()
     in_layers, in_others, unread = _tally(layers, seen), _tally(others, seen), Tally(unread_tensors, 0, 0)
@@ -392,11 +443,12 @@ def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unrea
 
 
 def _tally(items: Sequence[Layer | Other | Beside], seen: set[tuple[object, ...]]) -> Tally:
-    """The sum of the items; those whose stored elements are in `seen` add nothing but their number."""
+    """The sum of what is stored for the items; stored elements that are in `seen` add nothing but their number."""
     elements = stored_bytes = 0
     for item in items:
-        if item.tensor.view not in seen:
-            seen.add(item.tensor.view)
-            elements += item.tensor.elements
-            stored_bytes += item.tensor.stored_bytes
-    return Tally(len(items), elements, stored_bytes)
+        stored = item.tensor if isinstance(item, Beside) else item.stored or item.tensor
+        if stored.view not in seen:
+            seen.add(stored.view)
+            elements += stored.elements
+            stored_bytes += stored.stored_bytes
+    return Tally(len({_stored_name(item) for item in items}), elements, stored_bytes)

@@ -1,7 +1,7 @@
 """A stored tensor: what it is called, its shape and dtype, and where its bytes lie. Nothing is read until asked for."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -89,8 +89,31 @@ class Buffers:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Some indices of one axis: those whose remainder by `period` lies from `start` to before `start + size`."""
+
+    axis: int
+    start: int
+    size: int
+    period: int
+    """The axis' whole size for one run of indices; less where runs alternate, as the heads of a fused q,k,v may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the maps that a fused weight holds."""
+
+    name: str
+    """`q`, `forget`, `3,up`: what stands in the brackets of `NAME[part]`."""
+
+    slices: tuple[Slice, ...]
+    """At most one an axis."""
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
-    """What a tensor is for, where the file itself says so: by its operators, or by a convention of its format."""
+    """What a tensor is for, where the module or the file itself says so: by a class, by operators, by a convention of
+    its format."""
 
     kind: str
     """Of a layer ("linear", "conv2d", "depthwise_conv2d", "conv_transpose1d", "embedding", "lstm", "gru", "rnn"), or of
@@ -108,8 +131,16 @@ class Use:
     outputs. The dimension I counts the inputs of one group and O the outputs of all, in a transposed convolution
     the other way round."""
 
-    by: Literal["graph", "name"] = "graph"
-    """Whether operators (or the classes of layers) in the file say so, or a name that the format gives this meaning."""
+    by: Literal["module", "graph", "name"] = "graph"
+    """Whether the class of a live module says so, operators (or the classes of layers) in the file, or a name that the
+    format gives this meaning."""
+
+    parts: tuple[Part, ...] = ()
+    """The maps that are stacked in it, if there are several; together they hold every element once. `axes` is then of
+    each part, and `groups` too."""
+
+    scale_free: str = ""
+    """Why its scale does not change what the network computes, where that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +165,9 @@ class Tensor:
     use: Use | None = None
     encoded_bytes: int | None = None
     """What it takes in the file, where its storage gives elements that are decoded on the way."""
+
+    strides: tuple[int, ...] | None = None
+    """Of each dimension, in elements; None for a part whose runs of indices alternate."""
 
     @property
     def name(self) -> str:
@@ -241,7 +275,7 @@ def make_tensor(
     held = storage.size // dtype.width
     pairs = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
     if any(size == 0 for size in shape):
-        return Tensor(path, shape, dtype, storage, 0, ((0, 1),), 1, use)
+        return Tensor(path, shape, dtype, storage, 0, ((0, 1),), 1, use, strides=strides)
     end = offset + sum((size - 1) * stride for size, stride in pairs) + 1
     if end > held:
         raise TensorError(f"it needs {end:,} elements of a storage that holds {held:,}")
@@ -249,7 +283,54 @@ def make_tensor(
         raise TensorError(f"the elements of its shape are {over('elements')}")
     repeats = math.prod(size for size, stride in pairs if stride == 0)
     dimensions = _joined(tuple(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1])))
-    return Tensor(path, shape, dtype, storage, offset, dimensions, repeats, use)
+    return Tensor(path, shape, dtype, storage, offset, dimensions, repeats, use, strides=strides)
+
+
+def part_of(tensor: Tensor, slices: Sequence[Slice]) -> Tensor:
+    """The elements of a tensor at the indices that every slice holds; the others are not read.
+
+    ValueError for a slice that does not fit the tensor, and for a tensor that is itself an alternating part.
+    """
+    if tensor.strides is None:
+        raise ValueError("a part of an alternating part cannot be taken")
+    offset = tensor.offset
+    sizes: list[tuple[tuple[int, int], ...]] = [
+        ((size, stride),) for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    ]
+    alternating = False
+    for cut in slices:
+        whole, stride = tensor.shape[cut.axis], tensor.strides[cut.axis]
+        if cut.period < 1 or whole % cut.period or not 0 <= cut.start < cut.start + cut.size <= cut.period:
+            raise ValueError(f"{cut} does not fit the shape {tensor.shape}")
+        offset += cut.start * stride
+        runs = whole // cut.period
+        sizes[cut.axis] = ((runs, cut.period * stride), (cut.size, stride))
+        alternating = alternating or (runs > 1 and cut.size > 1)
+    pairs = [pair for axis in sizes for pair in axis if pair[0] != 1]
+    repeats = math.prod(size for size, stride in pairs if stride == 0)
+    dimensions = _joined(tuple(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1])))
+    shape = tuple(math.prod(size for size, _ in axis) for axis in sizes)
+    strides = None if alternating else tuple(_stride_of(axis) for axis in sizes)
+    encoded_bytes = tensor.encoded_bytes
+    if encoded_bytes is not None:
+        encoded_bytes = encoded_bytes * math.prod(shape) // tensor.elements
+    return Tensor(
+        tensor.path,
+        shape,
+        tensor.dtype,
+        tensor.storage,
+        offset,
+        dimensions,
+        repeats,
+        tensor.use,
+        encoded_bytes,
+        strides,
+    )
+
+
+def _stride_of(axis: tuple[tuple[int, int], ...]) -> int:
+    """The stride of an axis that is one run: that of the pair with more than one index."""
+    return next((stride for size, stride in axis if size > 1), axis[-1][1])
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from weightstats.checkpoint import Checkpoint
+from weightstats.configs import configs_beside
 from weightstats.containers.zip_archive import SIGNATURES, Archive
 from weightstats.errors import CheckpointError, quoted
 from weightstats.limits import crowded
@@ -136,10 +137,16 @@ def open_checkpoint(location: str) -> Checkpoint:
 
     CheckpointError, in one line that says what the location holds, where it is not a readable checkpoint.
     """
-    checkpoint = _opened(location)
+    checkpoint = _with_configs(_opened(location), Path(location))
     if crowd := crowded(len(checkpoint.tensors) + len(checkpoint.unread), checkpoint.bytes):
         raise CheckpointError(location, crowd)
     return checkpoint
+
+
+def _with_configs(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """The checkpoint with the configurations that lie beside its file, or in its folder."""
+    found, warnings = configs_beside(path if os.path.isdir(path) else path.parent, checkpoint.location)
+    return replace(checkpoint, config={**found, **checkpoint.config}, warnings=(*checkpoint.warnings, *warnings))
 
 
 def _opened(location: str) -> Checkpoint:

@@ -1,0 +1,84 @@
+"""The weights that a network computes with, where a file keeps each in several tensors; one module a way of doing so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from weightstats.network import Named, Network
+from weightstats.tensors import Tensor, Use
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """One weight that is made of several stored tensors."""
+
+    carrier: str
+    """The stored tensor under whose name the weight is reported: the codes, the direction, the base of an adapter."""
+
+    companions: Mapping[str, Use]
+    """What else it is made of, by name: what each of these tensors is (a `Use` without axes, kind and reason)."""
+
+    tensor: Tensor | None = None
+    """The effective weight, decoded as it is read; None where the carrier is measured as it is stored."""
+
+    known_as: str = ""
+    """The name that tells what the weight is, where that is not the carrier's: `conv.weight` for `conv.weight_v`."""
+
+    because: str = ""
+    """How the weight comes from what is stored, for the report."""
+
+    merged: Tensor | None = None
+    merged_because: str = ""
+    """The carrier with its low-rank adapter added, and which one with which factor."""
+
+    unresolved: str = ""
+    """Why it cannot be worked out: the carrier is then listed as packed integers, or measured as it is stored."""
+
+    others: Mapping[str, Use] = field(default_factory=dict)
+    """Uses for further tensors that are not part of the weight (a layer's `Use` is allowed here: adapters' factors)."""
+
+
+class Scheme(Protocol):
+    """What each module of this folder offers."""
+
+    def combined(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequence[Combined]:
+        """The weights of the network that are kept in this way; `config` is `Checkpoint.config`."""
+        ...
+
+
+SCHEMES: tuple[str, ...] = ()
+"""Modules of this folder, in the order in which they are asked; a tensor that one has taken is left alone by the next."""
+
+
+def effective(network: Network) -> Network:
+    """The network with its effective weights in place of what is stored for them."""
+    tensors = {named.name: named for named in network.tensors}
+    taken: set[str] = set()
+    for name in SCHEMES:
+        scheme = cast("Scheme", import_module(f"weightstats.effective_weights.{name}"))
+        for combined in scheme.combined({name: named.tensor for name, named in tensors.items()}, network.config):
+            involved = {combined.carrier, *combined.companions}
+            if taken.isdisjoint(involved):
+                taken |= involved
+                _put(tensors, combined)
+    return replace(network, tensors=tuple(tensors[named.name] for named in network.tensors))
+
+
+def _put(tensors: dict[str, Named], combined: Combined) -> None:
+    carrier = tensors[combined.carrier]
+    if combined.unresolved:
+        use = Use("integers", "", combined.unresolved)
+        tensors[carrier.name] = replace(carrier, tensor=replace(carrier.tensor, use=use))
+    else:
+        tensors[carrier.name] = replace(
+            carrier,
+            tensor=combined.tensor or carrier.tensor,
+            stored=carrier.tensor if combined.tensor is not None else carrier.stored,
+            known_as=combined.known_as or carrier.known_as,
+            because=combined.because or carrier.because,
+            merged=combined.merged or carrier.merged,
+            merged_because=combined.merged_because or carrier.merged_because,
+        )
+    for name, use in {**combined.companions, **combined.others}.items():
+        tensors[name] = replace(tensors[name], tensor=replace(tensors[name].tensor, use=use))
