@@ -15,6 +15,7 @@ BUFFERS: tuple[tuple[str, str], ...] = (
         r"masked_bias$|(attn|causal|attention|tgt|src)_?mask$",
         "a mask",
     ),
+    (r"(^|[._])mask$", "a mask"),
     (r"inv_freq$|(^|[._])(freqs_cis|rope|rotary)([._]|$)", "frequencies of a rotary position encoding"),
     # Swin, BEiT, MaxViT in torchvision and timm
     (r"relative_position_index$|relative_coords_table$|rel_pos_idx$", "a table of relative positions"),
@@ -24,6 +25,15 @@ BUFFERS: tuple[tuple[str, str], ...] = (
         "a fixed transform",
     ),
     (r"(^|[._])(hann|hamming)?_?window$", "a window function"),
+    # vector-quantize-pytorch, EnCodec and Mimi in transformers
+    (
+        r"codebook\.(embed(_avg|_sum)?|cluster_(size|usage)|initted)$|(^|[._])(embed_avg|embed_sum|ema_w)$",
+        "a codebook that averages move, or its averages",
+    ),
+    # MiniMax's lightning attention
+    (r"(^|[._])(query|key|diagonal|block)_decay$|slope_rate$", "fixed decays"),
+    # I-BERT
+    (r"weight_integer$|bias_integer$|fc_scaling_factor$", "a weight rounded for integer arithmetic"),
     # torch.nn.utils.spectral_norm and its parametrization
     (r"weight_u$|(^|[._])_[uv]$|parametrizations\..*\.0\._[uv]$", "a vector of spectral normalisation"),
     # quantisation-aware training and observers
@@ -35,13 +45,21 @@ BUFFERS: tuple[tuple[str, str], ...] = (
 """Names of tensors that training does not learn, with what they are."""
 
 PARAMETERS: tuple[tuple[str, str], ...] = (
-    (r"relative_position_bias_table$|rel_pos_[hw]$|rel_pos_bias|attention_biases$|rel_height$|rel_width$",
+    (r"relative_position_bias_table$|rel_pos_[hw]$|rel_pos_bias(_table)?$|attention_biases$|rel_height$|rel_width$|(height|width)_rel$",
      "a table of relative positions, added to attention"),
     (r"(^|[._])((abs(olute)?_)?pos_?emb(ed|eds|edding|eddings)?|position(al)?_embeddings?|pos_encoding|pe)$",
      "learned positions, added to the activations"),
-    (r"(cls|class|dist|mask|register|reg|prompt|query)_?(token|tokens)$|class_embedding$|(^|[._])(latents?|queries)$",
+    (r"(^|[._])(\w*_)?pos(ition(al)?)?_?(embed\w*|embs?|encoding\w*|table)$",
+     "learned positions, added to the activations"),
+    (r"(^|[._])(seg_embed|r_w_bias|r_r_bias|r_s_bias)$", "XLNet's segments and biases"),
+    (r"(^|[._])(A_log|A_logs|dt_bias|time_(decay|first|mix\w*|maa\w*|faaaa))$",
+     "decay of a recurrence, not multiplied with an input"),
+    (r"(cls|class|dist|mask|register|reg|prompt|query)_?(token|tokens)$|class_embedding$|level_embed$",
      "a learned token, not multiplied with an input"),
-    (r"logit_scale$|(^|[._])temperature$|(^|[._])(gamma|beta|alpha)(_\d)?$|layer_?scale|(^|[._])ls\d?$|gate_?msa$",
+    (r"(^|[._])(latents?(_\w+)?|(\w*_)?quer(y|ies)|reference_points)$",
+     "learned queries, not multiplied with an input"),
+    (r"(mamba|mixer|ssm)\w*\.D$", "what a state-space layer passes on, by channel"),
+    (r"(^|[._])scales?$|logit_scale$|(^|[._])temperature$|(^|[._])(gamma|beta|alpha)(_\d)?$|layer_?scale|(^|[._])ls\d?$|gate_?msa$",
      "a learned scale"),
     (r"weight_g$|parametrizations\.[^.]+\.original0$|(^|[._])magnitude|lora_magnitude_vector",
      "magnitudes of a weight normalisation"),
@@ -58,10 +76,33 @@ NORM_MODULE = re.compile(
 ACTIVATION_MODULE = re.compile(r"(^|[._])(p?relu|act|activation|snake|alpha)\d*$", re.IGNORECASE)
 
 EMBEDDING_MODULE = re.compile(
-    r"^(wte|wpe|shared|relative_attention_bias|(\w*_)?(embed|embeds|embedding|embeddings|embedder|emb)(_(tokens|positions|in|table))?|tok_emb\w*)$"
+    r"^(wte|wpe|shared|relative_attention_bias|lookup|codebook|tok\w*_emb\w*)$"
+    r"|(^|_)(embed|embeds|embedding|embeddings|embedder|emb|embs)(_?[A-Za-z]+)*(_?\d+)?$"
+    r"|Embedder(_\d+)?$|(^|_)(token|tokens|query|queries|codebook)(_?(embed|feat)\w*)?$|^pe_[kv]$|^bias_values$|^reference_points$|(^|_)table$",
+    re.ASCII,
 )
-"""Names of torch.nn.Embedding modules in transformers (GPT-2, BERT, T5, LLaMA, OPT, GPT-NeoX) and fairseq. A final
-projection such as GPT-NeoX's `embed_out` is a linear layer."""
+"""Names of torch.nn.Embedding modules in transformers (GPT-2, BERT, T5, LLaMA, OPT, GPT-NeoX), fairseq, DETR, SAM."""
+
+NOT_EMBEDDING = re.compile(
+    r"embed(s|ding)?_?(out|proj|hidden|dense|linear)|patch|^(query|queries)$|conv|^(self_)?attn|^un"
+)
+"""Modules of such names that are linear layers: the final projection of GPT-NeoX (`embed_out`), of ALBERT
+(`embedding_hidden_mapping_in`), patches of pictures, an attention's `query`."""
+
+KEY_MODULE = re.compile(r"\w*key\w*|k|k_proj")
+"""Beside an attention's `query`."""
+
+HEAD_MODULE = re.compile(
+    r"head|out|logits|classif|decoder|proj|score|predict|(^|\.)(fc|linear|lin|dense|cls|generator|vocab)\d*\.",
+    re.IGNORECASE,
+)
+"""Names of layers that give out one number for each token."""
+
+GROUPED = re.compile(r"pos_conv_embed|grouped|group_?conv", re.IGNORECASE)
+"""Convolutions that give out as many channels as they take, in groups: wav2vec 2.0's positions; by name."""
+
+UPSAMPLING = re.compile(r"(^|[._])(up(?!date)\w*|resize|\w*upsample\w*|fpn\d?|scaled_images|unpatch\w*)([._]|$)")
+"""Modules that enlarge pictures: transformers' DPT, Depth Pro, BEiT; U-Nets."""
 
 RECURRENT = re.compile(r"(^|[._])weight_(?P<of>ih|hh|hr)(_l\d+)?(_reverse)?$")
 """torch.nn.RNN, LSTM, GRU and their cells."""
@@ -72,7 +113,7 @@ RECURRENT_KINDS = {4: "lstm", 3: "gru", 1: "rnn"}
 LOW_RANK = re.compile(r"(^|[._])lora_(A|B|a|b|up|down|embedding_[AB]|mid)([._]|$)|hada_w[12]|lokr_w[12]")
 """Factors of low-rank adapters: peft, kohya-ss, LyCORIS."""
 
-DIRECTION = re.compile(r"(^|[._])weight_v$|parametrizations\.[^.]+\.original1$")
+DIRECTION = re.compile(r"(^|[._])weight(_\w+)?_v$|parametrizations\.[^.]+\.original1$")
 """torch.nn.utils.weight_norm: the direction, whose scale the network does not use."""
 
 DEPTHWISE = re.compile(r"depth_?wise|(^|[._])(dw|dw_?conv|conv_?dw)\d*([._]|$)", re.IGNORECASE)
@@ -85,3 +126,44 @@ WEIGHT_LEAF = re.compile(
 
 CONVOLUTION_LEAF = re.compile(r"(^|\.)(weight(_v|_orig)?|kernel)$|\.original1?$")
 """What the last part of a convolution's name is called; a stack of matrices is called anything else."""
+
+MODULE_WEIGHT = re.compile(
+    r"[._](weight|kernel|weight_v|weight_orig|parametrizations\.weight\.original1?)$|(?<=in_proj)_weight$"
+)
+"""What a module's weight is called behind the module's path."""
+
+INPUT_MODULE = re.compile(r"stem|(^|_)input|first|^conv_?(0|1|in|pre)$|patch_?emb|^features$|^conv_proj$")
+"""Modules that take a network's input: timm, torchvision, segmentation and speech networks."""
+
+TOKENS_MODULE = re.compile(r"^(wte|shared|tok\w*|word\w*|char\w*|(\w*_)?embed_tokens|\w*vocab\w*|tokens_embed)$")
+"""Tables of tokens in transformers (GPT-2, T5, BERT, LLaMA, CTRL) and LLaMA's original release."""
+
+ROUTER_MODULE = re.compile(r"(\w*_)?(router|gate|gating|wg)(_layer)?|ffn_gate_inp")
+"""What chooses among experts: transformers (Mixtral, Qwen-MoE, Switch, DBRX, GPT-OSS), DeepSpeed, GGUF."""
+
+GATES: dict[int, tuple[str, ...]] = {
+    4: ("input", "forget", "cell", "output"),
+    3: ("reset", "update", "new"),
+}
+"""The gates of torch.nn.LSTM and torch.nn.GRU in the order in which their rows are stacked, by their number."""
+
+HEADS_APART: tuple[tuple[str, str, str], ...] = (
+    (r"rel_attn\.(q|k|v|r)$", "IOO", "transformers' XLNet"),
+    (r"rel_attn\.o$", "OII", "transformers' XLNet"),
+    (r"(^|\.)r_kernel$", "IOO", "transformers' Funnel"),
+)
+"""(pattern, letters of `tensors.Use` for its dimensions, origin)."""
+
+LINEAR_MODULE = re.compile(r"linear|proj|dense|expert|(^|_)(fc|w)\d*$|^wi|^wo|^lin")
+"""Names of modules that are not convolutions."""
+
+ONE_CHANNEL = re.compile(
+    r"audio|speech|acoustic|semantic|wav|mel(_|$)|codec|(^|_)dac|sound|voice|mask|subsampl|detector"
+)
+"""Parts of a network with several inputs that take one channel: waveforms, spectrograms, masks; transformers."""
+
+SQUEEZE = re.compile(r"(^|[._])(se|attn|eca|ca|squeeze\w*|gate|channel_attention)\.|conv_reduce|conv_squeeze", re.ASCII)
+"""Modules that weigh channels and pass none of their own on: timm's squeeze-and-excitation."""
+
+INPUTS_FIRST = re.compile(r"(^|\.)(proj|(text|image|visual|vision)_projection|mm_input_projection_weight)$")
+"""Bare parameters that an input is multiplied with from the left, so that their inputs come first: CLIP, Gemma 3."""

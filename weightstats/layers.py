@@ -3,31 +3,18 @@
 The decision rests on names and shapes; the names are in `layer_names`, and the first table that matches decides.
 """
 
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from weightstats.layer_names import (
-    ACTIVATION_MODULE,
-    BIAS,
-    BUFFERS,
-    CAUSAL_MASK,
-    CONVOLUTION_LEAF,
-    DEPTHWISE,
-    DIRECTION,
-    EMBEDDING_MODULE,
-    LOW_RANK,
-    NORM_MODULE,
-    PARAMETERS,
-    RECURRENT,
-    RECURRENT_KINDS,
-    TRANSPOSED,
-    WEIGHT_LEAF,
-)
+from weightstats.fused import Fused, fused
+from weightstats.layer_names import DIRECTION, LOW_RANK
 from weightstats.network import Named, Network
-from weightstats.tensors import Tensor, part_of
+from weightstats.normalised import Map, scale_free_of
+from weightstats.rules import NO_RULES, Found, Rule, Rules, use_by_rule
+from weightstats.surroundings import Surroundings
+from weightstats.tensors import Part, Tensor, Use, part_of
+from weightstats.uses import fixed_use, use_of
 
 FansFrom: TypeAlias = Literal["module", "graph", "name", "shape", "rule"]
 
@@ -77,12 +64,24 @@ class Other:
     stored: Tensor | None = None
     """What lies in the file, where that is not `tensor`."""
 
+    part_of: str | None = None
+    """The name of the stored tensor, where this is one of the maps that are fused in it."""
+
 
 MOST_NAME = 256
 """Characters at the end of a name that the tables are tried on: their patterns take quadratic time on hostile names."""
 
-MOST_MULTIPLIER = 2
-"""Outputs for each input channel of a depthwise convolution that are believed without a graph to show them."""
+UNSPLIT = ("embedding", "low_rank", "bilinear")
+"""Kinds of layer that are one map, whatever their names."""
+
+MOST_PARTS = 4_096
+"""Maps in one weight: published stacks have up to 512 experts, each with two maps."""
+
+FEWEST_PARTS = 16
+FEWEST_ELEMENTS = 64
+"""Elements of a part, where there are more than FEWEST_PARTS of them."""
+
+MOST_COMPRESSED_PARTS = 16
 
 EMBEDDING_LEFT_OUT = "an embedding: a vocabulary is not a fan-in"
 LOW_RANK_LEFT_OUT = "one factor of a low-rank adapter: only the product is a weight"
@@ -90,28 +89,81 @@ DIRECTION_LEFT_OUT = "the direction of a weight normalisation: its scale is not 
 COMPLEX_LEFT_OUT = "complex weights: the law speaks of real ones"
 
 
-def classify(network: Network, *, as_stored: bool = False) -> tuple[Layer | Other, ...]:
+def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RULES) -> tuple[Layer | Other, ...]:
     """Every tensor of the network, in its order; a tensor that is stored once under several names is one layer.
 
-    A weight that holds several maps is one layer a map, `NAME[part]`, unless `as_stored`.
+    A weight that holds several maps is one layer a map, `NAME[part]`, unless `as_stored`. What a rule says of a tensor
+    overrules what was found, its `split` also `as_stored`; UsageError where it does not fit the tensor.
     """
-    shapes = {named.known_as or named.name: named.tensor.shape for named in network.tensors}
-    first_name: dict[tuple[object, ...], str] = {}
+    around = Surroundings(network)
+    first_name = _first_names(network, around)
     names: dict[str, list[str]] = {}
     result: list[Layer | Other] = []
-    channels: dict[int, int] = {}
     for named in network.tensors:
-        first = first_name.setdefault(named.tensor.view, named.name) if named.tensor.elements else named.name
+        first = first_name[named.tensor.view] if named.tensor.elements else named.name
         if first != named.name:
             names.setdefault(first, []).append(named.name)
             result.append(Other(named.name, "tied", named.tensor, f"the same stored tensor as {first}", named.stored))
             continue
-        item = _classified(named, shapes, channels)
-        if isinstance(item, Layer) and "conv" in item.kind:
-            channels[len(named.tensor.shape)] = _outputs(named)
-        item = _with_origin(item, named)
-        result += _split(item, as_stored=as_stored) if isinstance(item, Layer) else [item]
-    return tuple(_tied(item, names) for item in result)
+        item = _classified(named, around)
+        rule = rules.rule_for(named.name)
+        item = _with_origin(item if rule is None else _ruled(item, named, rule), named)
+        whole = as_stored if rule is None or rule.split is None else not rule.split
+        telling = (named.known_as or named.name)[-MOST_NAME:]
+        parts = _split(item, around, telling) if isinstance(item, Layer) and not whole else [item]
+        result += parts if rule is None else [_as_said(part, rule) for part in parts]
+    return tuple(_normalised([_tied(item, names) for item in result], network, around, rules))
+
+
+def _first_names(network: Network, around: Surroundings) -> dict[tuple[object, ...], str]:
+    """Under which name tensors of the same stored elements are reported: as an embedding if one of them is one."""
+    groups: dict[tuple[object, ...], list[Named]] = {}
+    for named in network.tensors:
+        groups.setdefault(named.tensor.view, []).append(named)
+    return {
+        view: next((named.name for named in group if _is_embedding(named, around)), group[0].name)
+        if len(group) > 1
+        else group[0].name
+        for view, group in groups.items()
+    }
+
+
+def _is_embedding(named: Named, around: Surroundings) -> bool:
+    item = _classified(named, around)
+    return isinstance(item, Layer) and item.kind == "embedding"
+
+
+def _ruled(item: Layer | Other, named: Named, rule: Rule) -> Layer | Other:
+    """What a rule makes of a tensor, before it is split."""
+    name, tensor = named.name, item.tensor
+    if rule.ignore:
+        return Other(name, "ignored", tensor, f"ignored by {rule.because}")
+    if isinstance(item, Other) and (rule.kind is None or tensor.elements == 0):
+        return item
+    found = Found(item.kind, item.n_in, item.n_out) if isinstance(item, Layer) else None
+    layer = item if isinstance(item, Layer) else Layer(name, rule.kind or "", tensor, 0, 0, "rule", rule.because)
+    if rule.says_fans:
+        layer = replace(layer, fans_from="rule", because=rule.because)
+    use = use_by_rule(rule, name, tensor, found)
+    if use is None or len(use.axes) != len(tensor.shape):
+        return layer
+    made = _layer(name, tensor, use)
+    layer = replace(layer, tensor=made.tensor, n_in=made.n_in, n_out=made.n_out)
+    if found is not None and found.kind == use.kind:
+        return layer
+    return replace(layer, kind=use.kind, left_out_because=made.left_out_because)
+
+
+def _as_said(item: Layer | Other, rule: Rule) -> Layer | Other:
+    """A layer, or each part of one, with what a rule says of its fans and of the fit."""
+    if isinstance(item, Other):
+        return item
+    item = replace(item, n_in=rule.n_in or item.n_in, n_out=rule.n_out or item.n_out)
+    if rule.fit is not None:
+        item = replace(item, left_out_because=None if rule.fit else f"left out by {rule.because}")
+    if rule.scale_free is not None:
+        item = replace(item, scale_free=rule.because if rule.scale_free else "")
+    return item
 
 
 def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
@@ -124,35 +176,68 @@ def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
         name=named.name,
         because=because,
         stored=named.stored,
+        scale_free=item.scale_free or named.scale_free,
         merged=named.merged,
         merged_because=named.merged_because,
     )
 
 
-def _split(layer: Layer, *, as_stored: bool) -> list[Layer | Other]:
-    """The maps that are fused in a layer's weight, or the layer."""
+def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Other]:
+    """The maps that are fused in a layer's weight, or the layer; `telling` is the name that tables are tried on."""
     use = layer.tensor.use
-    if as_stored or use is None or not use.parts:
+    if use is None or layer.tensor.strides is None:
         return [layer]
-    parts: list[Layer | Other] = []
-    for part in use.parts:
-        tensor = part_of(layer.tensor, part.slices)
-        made = _by_use(Named(layer.name, tensor))
-        if made is None:
-            return [layer]
-        parts.append(
-            replace(
-                layer,
-                name=f"{layer.name}[{part.name}]",
-                tensor=tensor,
-                n_in=made.n_in,
-                n_out=made.n_out,
-                part_of=layer.name,
-                stored=layer.stored or layer.tensor,
-                merged=None if layer.merged is None else part_of(layer.merged, part.slices),
-            )
+    parts, because = use.parts, layer.because
+    if not parts:
+        found = (
+            None if layer.kind in UNSPLIT or use.by == "rule" else fused(telling, layer.tensor.shape, use.axes, around)
         )
-    return parts
+        if found is None:
+            return [layer]
+        because = f"{because}; {found.because}"
+        if not found.parts:
+            return [_joint(layer, found, because)]
+        parts = found.parts
+    if use.by != "rule" and len(parts) > most_parts(layer.tensor):
+        return [replace(layer, because=f"{because}; kept whole: {len(parts):,} parts are too many to be read apart")]
+    return [_part(layer, part, because) for part in parts]
+
+
+def _part(layer: Layer, part: Part, because: str) -> Layer:
+    """One of the maps that are fused in a layer's weight."""
+    tensor = part_of(layer.tensor, part.slices)
+    made = _layer(layer.name, tensor, tensor.use or Use(layer.kind, "", ""))
+    return replace(
+        layer,
+        name=f"{layer.name}[{part.name}]",
+        tensor=tensor,
+        n_in=made.n_in,
+        n_out=made.n_out,
+        because=because,
+        part_of=layer.name,
+        stored=layer.stored or layer.tensor,
+        merged=None if layer.merged is None else part_of(layer.merged, part.slices),
+    )
+
+
+def _joint(layer: Layer, found: Fused, because: str) -> Layer:
+    """Maps of one size that cannot be told apart, in one row with the fans of each."""
+    return replace(
+        layer,
+        name=f"{layer.name}[{found.label}]",
+        n_out=layer.n_out // found.maps,
+        because=because,
+        part_of=layer.name,
+        stored=layer.stored or layer.tensor,
+    )
+
+
+def most_parts(tensor: Tensor) -> int:
+    """Into how many layers a weight may be split: a compressed one is inflated again for each, and one of a few
+    elements a part holds no maps."""
+    if tensor.storage.source.sequential:
+        return MOST_COMPRESSED_PARTS
+    return max(FEWEST_PARTS, min(MOST_PARTS, tensor.elements // FEWEST_ELEMENTS))
 
 
 def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:
@@ -163,72 +248,26 @@ def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:
     return replace(item, tied_to=tuple(f"{name}{part}" for name in names[item.part_of or item.name]))
 
 
-def _outputs(named: Named) -> int:
-    """The channels that a convolution gives out."""
-    use, shape = named.tensor.use, named.tensor.shape
-    if use is not None and len(use.axes) == len(shape):
-        return math.prod(size for letter, size in zip(use.axes, shape, strict=True) if letter == "O")
-    return shape[-1] if named.name.endswith("kernel") else shape[0]
-
-
-def _classified(named: Named, shapes: dict[str, tuple[int, ...]], channels: dict[int, int]) -> Layer | Other:
-    """One tensor; `channels` are those that the last convolution of so many dimensions gave out."""
-    name, tensor = named.known_as or named.name, named.tensor
-    if tensor.use is not None and not tensor.use.axes and tensor.elements:
-        return Other(name, tensor.use.kind, tensor, tensor.use.because)
-    if named.known_as or len(name) > MOST_NAME:
-        return replace(_classified(Named(name[-MOST_NAME:], tensor), shapes, channels), name=name)
-    other = _stored_otherwise(named)
-    item = other or _by_use(named) or _by_table(named) or _vector(named, shapes)
-    if item is not None:
-        return item
-    path, _, leaf = name.rpartition(".")
-    module = path.rpartition(".")[2] or name
-    bias = shapes.get(f"{path}.bias" if path else "bias")
-    dimensions = len(tensor.shape)
-    if dimensions > 5:
-        return Other(name, "parameter", tensor, f"{dimensions} dimensions: no layer that is known has so many")
-    if NORM_MODULE.search(module):
-        return Other(name, "norm", tensor, "scale of a normalisation, by its module's name")
-    if leaf == "weight" and bias == tensor.shape:
-        return Other(name, "norm", tensor, "scale of a normalisation: its bias has its shape")
-    if not WEIGHT_LEAF.search(name) and sum(size > 1 for size in tensor.shape) < 2:
-        return Other(name, "parameter", tensor, "a learned vector in an array of more dimensions: no fan-in")
-    layer = _recurrent(named, shapes) or _embedding(named, module, bias) or _linear(named, bias)
-    layer = layer or _convolution(named, channels.get(dimensions))
-    if tensor.dtype.kind == "complex":
-        return replace(layer, left_out_because=COMPLEX_LEFT_OUT)
-    if LOW_RANK.search(name):
+def _classified(named: Named, around: Surroundings) -> Layer | Other:
+    """What a tensor is by its own use, else by its name and what lies around it."""
+    name, tensor = (named.known_as or named.name)[-MOST_NAME:], named.tensor
+    use = tensor.use
+    if use is None or use.axes or not tensor.elements:
+        use = fixed_use(name, tensor) or use
+    if use is None or (use.axes and len(use.axes) != len(tensor.shape)):
+        use = use_of(name, tensor.shape, around)
+    if not use.axes:
+        return Other(named.name, use.kind, tensor, use.because)
+    layer = _layer(named.name, tensor, use)
+    if layer.left_out_because is None and LOW_RANK.search(name):
         return replace(layer, kind="low_rank", left_out_because=LOW_RANK_LEFT_OUT)
-    if DIRECTION.search(name):
+    if layer.left_out_because is None and DIRECTION.search(name):
         return replace(layer, left_out_because=DIRECTION_LEFT_OUT)
     return layer
 
 
-def _stored_otherwise(named: Named) -> Other | None:
-    """Tensors without elements, buffers, and what is not floating point."""
-    name, tensor = named.name, named.tensor
-    if tensor.elements == 0:
-        return Other(name, "empty", tensor, "has no elements")
-    for pattern, what in BUFFERS:
-        if re.search(pattern, name):
-            return Other(name, "buffer", tensor, f"{what} by its name, not trained")
-    if CAUSAL_MASK.search(name) and len(tensor.shape) >= 2:
-        return Other(name, "buffer", tensor, "a mask by its name and dimensions, not trained")
-    if tensor.dtype.kind in ("float", "complex"):
-        return None
-    if tensor.dtype.kind == "bool":
-        return Other(name, "buffer", tensor, "a mask of booleans")
-    if tensor.dtype.width == 1 and len(tensor.shape) >= 2:
-        return Other(name, "integers", tensor, "8-bit integers, perhaps quantised weights: their scale is not known")
-    return Other(name, "integers", tensor, "integers: a table or a counter, or packed weights of unknown scale")
-
-
-def _by_use(named: Named) -> Layer | None:
-    """What the file itself says that the tensor is for."""
-    name, tensor, use = named.name, named.tensor, named.tensor.use
-    if use is None or len(use.axes) != len(tensor.shape):
-        return None
+def _layer(name: str, tensor: Tensor, use: Use) -> Layer:
+    """The layer of a weight that is used so; its fans count the connections that exist."""
     counts = dict.fromkeys("OIKB", 1)
     for letter, size in zip(use.axes, tensor.shape, strict=True):
         counts[letter] *= size
@@ -237,108 +276,55 @@ def _by_use(named: Named) -> Layer | None:
         n_in //= use.groups
     else:
         n_out //= use.groups
-    left_out = EMBEDDING_LEFT_OUT if use.kind == "embedding" else None
+    left_out = {"embedding": EMBEDDING_LEFT_OUT, "low_rank": LOW_RANK_LEFT_OUT}.get(use.kind)
     if tensor.dtype.kind == "complex":
         left_out = COMPLEX_LEFT_OUT
     return Layer(
-        name, use.kind, tensor, n_in, n_out, use.by, use.because, left_out_because=left_out, scale_free=use.scale_free
+        name=name,
+        kind=use.kind,
+        tensor=tensor if tensor.use is use else replace(tensor, use=use),
+        n_in=n_in,
+        n_out=n_out,
+        fans_from=use.by,
+        because=use.because,
+        left_out_because=left_out,
+        scale_free=use.scale_free,
     )
 
 
-def _by_table(named: Named) -> Other | None:
-    """Learned tensors whose name says that they are not layers."""
-    name, tensor = named.name, named.tensor
-    for pattern, what in PARAMETERS:
-        if re.search(pattern, name):
-            return Other(name, "parameter", tensor, f"{what}, by its name")
-    if BIAS.search(name):
-        return Other(name, "bias", tensor, "added to a layer's output")
-    return None
+def _normalised(
+    items: Sequence[Layer | Other], network: Network, around: Surroundings, rules: Rules
+) -> Iterator[Layer | Other]:
+    """The items, those with the reason whose scale the normalisation behind them makes immaterial."""
+    telling = {named.name: named.known_as or named.name for named in network.tensors}
+    maps = [
+        _map(item, telling[item.part_of or item.name])
+        for item in items
+        if isinstance(item, Layer) and item.kind != "embedding" and not item.tied_to
+    ]
+    reasons = scale_free_of(around.shapes, maps)
+    for item in items:
+        rule = rules.rule_for(item.part_of if isinstance(item, Layer) and item.part_of else item.name)
+        is_said = rule is not None and rule.scale_free is not None
+        if isinstance(item, Layer) and not item.scale_free and not is_said and item.name in reasons:
+            yield replace(item, scale_free=reasons[item.name])
+        else:
+            yield item
 
 
-def _vector(named: Named, shapes: dict[str, tuple[int, ...]]) -> Other | None:
-    """Scalars and vectors: a layer's weight has two dimensions or more."""
-    name, tensor = named.name, named.tensor
-    if len(tensor.shape) >= 2:
-        return None
-    module, _, leaf = name.rpartition(".")
-    if f"{name.removesuffix('weight_v')}weight_u" in shapes:
-        return Other(name, "buffer", tensor, "a vector of spectral normalisation by its name, not trained")
-    if NORM_MODULE.search(module) or f"{module}.running_mean" in shapes:
-        return Other(name, "norm", tensor, "scale of a normalisation")
-    if ACTIVATION_MODULE.search(module):
-        return Other(name, "parameter", tensor, "slopes of an activation function")
-    if leaf == "weight" and shapes.get(f"{module}.bias") == tensor.shape:
-        return Other(name, "norm", tensor, "scale of a normalisation: a vector beside a bias of its shape")
-    what = "a single number" if tensor.elements == 1 else "a vector"
-    return Other(name, "parameter", tensor, f"{what}: no fan-in and fan-out")
-
-
-def _recurrent(named: Named, shapes: dict[str, tuple[int, ...]]) -> Layer | None:
-    """A matrix of a recurrent layer, its gates stacked in the rows."""
-    name, tensor = named.name, named.tensor
-    match = RECURRENT.search(name)
-    if match is None or len(tensor.shape) != 2:
-        return None
-    rows, columns = tensor.shape
-    if match["of"] == "hr":
-        return Layer(name, "linear", tensor, columns, rows, "name", "projection of a recurrent layer")
-    if (projection := name.replace(f"weight_{match['of']}", "weight_hr")) in shapes:
-        hidden = shapes[projection][-1]
-    else:
-        hidden = shapes.get(name.replace("weight_ih", "weight_hh"), tensor.shape)[-1]
-    gates = rows // hidden if hidden and rows % hidden == 0 else 0
-    kind = RECURRENT_KINDS.get(gates, "recurrent")
-    because = f"name of a recurrent weight; {gates} gates of {hidden}" if gates else "name of a recurrent weight"
-    return Layer(name, kind, tensor, columns, rows, "name", because)
-
-
-def _embedding(named: Named, module: str, bias: tuple[int, ...] | None) -> Layer | None:
-    """A table of vectors that are looked up, not multiplied with; such a module has no bias."""
-    name, tensor = named.name, named.tensor
-    if len(tensor.shape) != 2 or not EMBEDDING_MODULE.search(module) or bias is not None:
-        return None
-    rows, columns = tensor.shape
-    because = f"the module's name, {module}"
-    return Layer(name, "embedding", tensor, rows, columns, "name", because, left_out_because=EMBEDDING_LEFT_OUT)
-
-
-def _linear(named: Named, bias: tuple[int, ...] | None) -> Layer | None:
-    """A matrix, or a stack of matrices whose name is not a convolution's."""
-    name, tensor = named.name, named.tensor
-    leaf = name.rpartition(".")[2]
-    if len(tensor.shape) == 2:
-        rows, columns = tensor.shape
-        if leaf == "kernel":
-            return Layer(name, "linear", tensor, rows, columns, "name", "a matrix called kernel: input first")
-        if bias == (columns,) and rows != columns:
-            return Layer(name, "linear", tensor, rows, columns, "shape", "a matrix whose bias has its second size")
-        because = "a matrix" if WEIGHT_LEAF.search(name) else "a matrix whose name says nothing else"
-        return Layer(name, "linear", tensor, columns, rows, "shape", because)
-    if len(tensor.shape) == 3 and not CONVOLUTION_LEAF.search(name):
-        n_out, n_in = tensor.shape[1:]
-        return Layer(name, "linear", tensor, n_in, n_out, "shape", f"a stack of {tensor.shape[0]} matrices")
-    return None
-
-
-def _convolution(named: Named, channels: int | None) -> Layer:
-    """A convolution's kernel: torch's (out, in/groups, ...), or (..., in, out) where Keras and JAX call it kernel."""
-    name, tensor = named.name, named.tensor
-    shape = (*tensor.shape[:-3:-1], *tensor.shape[:-2]) if name.endswith("kernel") else tensor.shape
-    n_out, n_in, field = shape[0], shape[1], math.prod(shape[2:])
-    kind = f"conv{len(shape) - 2}d"
-    if TRANSPOSED.search(name):
-        return Layer(name, f"conv_transpose{kind[4:]}", tensor, n_out * field, n_in * field, "name", "its name")
-    if n_in == 1 and n_out > 1:
-        follows = channels is not None and channels > 1 and n_out in (channels, MOST_MULTIPLIER * channels)
-        per_group = n_out // channels * field if follows and channels is not None else field
-        if DEPTHWISE.search(name):
-            because = "its name, and one input channel"
-            return Layer(name, f"depthwise_{kind}", tensor, field, per_group, "name", because)
-        if follows:
-            because = f"one input channel after a convolution of {channels}: one group a channel"
-            return Layer(name, f"depthwise_{kind}", tensor, field, per_group, "shape", because)
-    return Layer(name, kind, tensor, n_in * field, n_out * field, "shape", f"{len(shape)} dimensions")
+def _map(layer: Layer, telling: str) -> Map:
+    """The layer as what a normalisation is looked for behind; `telling` is the name that tables are tried on."""
+    use, counts = layer.tensor.use, dict.fromkeys("OIKB", 1)
+    for letter, size in zip(use.axes if use else "", layer.tensor.shape, strict=False):
+        counts[letter] *= size
+    groups, is_transposed = use.groups if use else 1, "transpose" in layer.kind
+    return Map(
+        name=layer.name,
+        module=telling.rpartition(".")[0],
+        part=layer.name.removeprefix(layer.part_of)[1:-1] if layer.part_of is not None else "",
+        outputs=counts["O"] * counts["B"] * (groups if is_transposed else 1),
+        inputs=counts["I"] * counts["B"] * (1 if is_transposed else groups),
+    )
 
 
 def layers_of(items: Sequence[Layer | Other]) -> tuple[Layer, ...]:

@@ -1,0 +1,266 @@
+"""What lies around a tensor in its network: modules of the same parent, the channels that they give out, the input."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from weightstats.layer_names import (
+    BUFFERS,
+    GROUPED,
+    INPUT_MODULE,
+    MODULE_WEIGHT,
+    ONE_CHANNEL,
+    ROUTER_MODULE,
+    SQUEEZE,
+    TOKENS_MODULE,
+)
+from weightstats.network import Network
+from weightstats.order import natural_key
+
+Shape: TypeAlias = tuple[int, ...]
+
+MOST_INPUT_CHANNELS = 4
+"""Channels of pictures; a convolution of fewer inputs that nothing gives out may be the network's first."""
+
+MOST_LEVELS = 2
+"""Components of a path, from its end, among which a numbered neighbour is looked for."""
+
+_NUMBERED = re.compile(r"(\D*?)(\d+)(.*)")
+_DIGITS = re.compile(r"\d+")
+_TABLES = ("embedding", "embeddings", "embed", "emb", "encoder_embed")
+_BUFFER = re.compile("|".join(f"(?:{pattern})" for pattern, _ in BUFFERS))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A module's weight, or a parameter of two dimensions or more that is its own."""
+
+    path: str
+    """The module's path, or the parameter's name."""
+
+    name: str
+    shape: Shape
+
+
+class Surroundings:
+    """The shapes of a network's tensors, by name and by place. All names are those that tell (`Named.known_as`)."""
+
+    def __init__(self, network: Network) -> None:
+        self.config = network.config
+        self.shapes: dict[str, Shape] = {named.known_as or named.name: named.tensor.shape for named in network.tensors}
+        self.integers = {
+            named.known_as or named.name for named in network.tensors if named.tensor.dtype.kind in ("integer", "bool")
+        }
+
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        """Every weight of two dimensions or more, by its path."""
+        found: dict[str, Unit] = {}
+        for name, shape in self.shapes.items():
+            if len(shape) >= 2 and name not in self.integers and not _BUFFER.search(name[-256:]):
+                path = path_of(name)
+                found.setdefault(path, Unit(path, name, shape))
+        return found
+
+    @cached_property
+    def _beneath(self) -> dict[str, list[Unit]]:
+        """The units whose parent or grandparent a path is."""
+        found: dict[str, list[Unit]] = {}
+        for unit in self.units.values():
+            parent = unit.path.rpartition(".")[0]
+            found.setdefault(parent, []).append(unit)
+            if parent:
+                found.setdefault(parent.rpartition(".")[0], []).append(unit)
+        return found
+
+    def beside(self, path: str) -> tuple[Unit, ...]:
+        """The other units under the same parent, those one level further down among them."""
+        parent = path.rpartition(".")[0]
+        return tuple(unit for unit in self._beneath.get(parent, ()) if unit.path != path)
+
+    def sibling(self, path: str, names: re.Pattern[str]) -> Unit | None:
+        """The first unit beside `path` whose path below the common parent matches as a whole."""
+        start = len(path.rpartition(".")[0])
+        for unit in self.beside(path):
+            if names.fullmatch(unit.path[start:].lstrip(".")):
+                return unit
+        return None
+
+    def bias_of(self, path: str) -> Shape | None:
+        """The shape of a unit's bias."""
+        return self.shapes.get(f"{path}.bias", self.shapes.get(f"{path}_bias"))
+
+    def length_of(self, name: str) -> int | None:
+        """The size of a vector, None where there is none of the name."""
+        shape = self.shapes.get(name)
+        return shape[0] if shape is not None and len(shape) == 1 else None
+
+    @cached_property
+    def _widths(self) -> dict[str, dict[int, int]]:
+        """How many units beneath a path give out so many channels; '' counts all of the network."""
+        found: dict[str, dict[int, int]] = {"": {}}
+        for unit in self.units.values():
+            if SQUEEZE.search(unit.path):
+                continue
+            width = unit.shape[0]
+            parent = unit.path.rpartition(".")[0]
+            for place in {parent, parent.rpartition(".")[0], ""}:
+                counts = found.setdefault(place, {})
+                counts[width] = counts.get(width, 0) + 1
+        return found
+
+    def gives_out(self, place: str, channels: int, *, besides: Unit) -> bool:
+        """Whether a unit beneath `place`, other than `besides`, gives out so many channels."""
+        count = self._widths.get(place, {}).get(channels, 0)
+        return count > (1 if besides.shape[0] == channels and not SQUEEZE.search(besides.path) else 0)
+
+    @cached_property
+    def _chains(self) -> dict[tuple[str, str], list[tuple[int, Unit]]]:
+        """Modules of one parent that are numbered: (parent, what stands before the number), sorted by number."""
+        found: dict[tuple[str, str], list[tuple[int, Unit]]] = {}
+        for unit in self.units.values():
+            for parent, component in _places(unit.path):
+                match = _NUMBERED.match(component)
+                if match is not None and len(match[2]) < 10:
+                    found.setdefault((parent, match[1]), []).append((int(match[2]), unit))
+        for chain in found.values():
+            chain.sort(key=lambda link: (link[0], natural_key(link[1].path)))
+        return found
+
+    def neighbour(self, unit: Unit, step: int, dimensions: int | None = None) -> Unit | None:
+        """The unit before (step -1) or after (1) in a numbered chain of one parent, such as `conv1` before `conv2` or
+        `0.conv` before `1.conv`; of so many dimensions, if that is given."""
+        for parent, component in _places(unit.path):
+            match = _NUMBERED.match(component)
+            if match is None or len(match[2]) >= 10:
+                continue
+            chain = self._chains[parent, match[1]]
+            place = next(index for index, (_, link) in enumerate(chain) if link.path == unit.path)
+            while 0 <= place + step < len(chain):
+                place += step
+                number, link = chain[place]
+                if dimensions is None or len(link.shape) == dimensions:
+                    return link if number != int(match[2]) or parent == unit.path.rpartition(".")[0] else None
+        return None
+
+    def chain(self, unit: Unit, dimensions: int) -> tuple[Unit, ...]:
+        """The units of so many dimensions that are numbered like this one under the same parent."""
+        for parent, component in _places(unit.path):
+            match = _NUMBERED.match(component)
+            if match is not None and len(match[2]) < 10:
+                return tuple(link for _, link in self._chains[parent, match[1]] if len(link.shape) == dimensions)
+        return ()
+
+    def is_named_input(self, unit: Unit) -> bool:
+        """Whether its name is that of a layer that takes a network's input."""
+        return any(INPUT_MODULE.search(component) for component in unit.path.split(".")[-3:])
+
+    def widths(self, place: str) -> tuple[int, ...]:
+        """The numbers of channels that units beneath a path give out, smallest first."""
+        return tuple(sorted(self._widths.get(place, {})))
+
+    @cached_property
+    def _templates(self) -> Counter[tuple[str, Shape]]:
+        """How many units differ only in the numbers of their paths, with one shape, or with one but for the outputs."""
+        units = self.units.values()
+        whole = Counter((_DIGITS.sub("#", unit.path), unit.shape) for unit in units)
+        return whole + Counter((_DIGITS.sub("#", unit.path), (-1, *unit.shape[1:])) for unit in units)
+
+    def is_repeated(self, unit: Unit, *, whatever_outputs: bool = False) -> bool:
+        """Whether another unit of the same shape differs only in the numbers of its path."""
+        shape = (-1, *unit.shape[1:]) if whatever_outputs else unit.shape
+        return self._templates[_DIGITS.sub("#", unit.path), shape] > 1
+
+    @cached_property
+    def has_token_table(self) -> bool:
+        """Whether the network's input is a number that is looked up in a table."""
+        return any(
+            len(unit.shape) == 2
+            and (TOKENS_MODULE.search(module := unit.path.rpartition(".")[2]) is not None or module in _TABLES)
+            and self.bias_of(unit.path) is None
+            for unit in self.units.values()
+        )
+
+    def takes_pictures(self, dimensions: int) -> bool:
+        """Whether a kernel of so many dimensions takes two to four channels that nothing in the network gives out."""
+        return dimensions in self._pictures
+
+    @cached_property
+    def _pictures(self) -> frozenset[int]:
+        return frozenset(
+            len(unit.shape)
+            for unit in self.units.values()
+            if len(unit.shape) >= 3
+            and 1 < unit.shape[1] <= MOST_INPUT_CHANNELS
+            and not GROUPED.search(unit.path)
+            and not self.gives_out("", unit.shape[1], besides=unit)
+        )
+
+    def takes_sound(self, unit: Unit) -> bool:
+        """Whether the unit lies in a part of the network that is named after sound, or another input of one channel."""
+        return any(ONE_CHANNEL.search(component) for component in unit.path.split(".")[:-1])
+
+    def expert_count(self, path: str) -> int | None:
+        """How many experts a router beside the unit, or beside its parent, chooses from."""
+        for place in (path, path.rpartition(".")[0]):
+            for unit in self.beside(place) if place else ():
+                below = unit.path[len(place.rpartition(".")[0]) :].lstrip(".")
+                if len(unit.shape) == 2 and any(ROUTER_MODULE.fullmatch(part) for part in below.split(".")):
+                    return min(unit.shape)
+        return None
+
+    def router_width(self, path: str) -> int | None:
+        """The channels that a router beside the unit, or beside its parent, takes."""
+        for place in (path, path.rpartition(".")[0]):
+            for unit in self.beside(place) if place else ():
+                below = unit.path[len(place.rpartition(".")[0]) :].lstrip(".")
+                if len(unit.shape) == 2 and any(ROUTER_MODULE.fullmatch(part) for part in below.split(".")):
+                    return max(unit.shape)
+        return None
+
+    def normalised_after(self, unit: Unit) -> int | None:
+        """The channels of a normalisation that is numbered one after the unit under the same parent."""
+        parent, _, component = unit.path.rpartition(".")
+        match = _NUMBERED.fullmatch(component)
+        if match is None or len(match[2]) >= 10 or match[3]:
+            return None
+        after = f"{match[1]}{int(match[2]) + 1}.weight"
+        return self.length_of(f"{parent}.{after}" if parent else after)
+
+    def first_of_its_kind(self, unit: Unit) -> bool:
+        """Whether it may be the network's first layer by its name, or by being the first of its network."""
+        if self.is_named_input(unit):
+            return True
+        return not self.is_repeated(unit) and self._first_kernels.get(len(unit.shape)) == unit.path
+
+    @cached_property
+    def _first_kernels(self) -> dict[int, str]:
+        """The path of the first unit of each number of dimensions."""
+        found: dict[int, str] = {}
+        for unit in self.units.values():
+            found.setdefault(len(unit.shape), unit.path)
+        return found
+
+
+def path_of(name: str) -> str:
+    """The module of a weight, or the name of a parameter that is called something else."""
+    return MODULE_WEIGHT.sub("", name) or name
+
+
+def _places(path: str) -> Iterator[tuple[str, str]]:
+    """(parent, component) for the last MOST_LEVELS components of a path, the last one first."""
+    for _ in range(MOST_LEVELS):
+        parent, _, component = path.rpartition(".")
+        yield parent, component
+        if not parent:
+            return
+        path = parent
+
+
+def field_of(shape: Shape) -> int:
+    """Positions of the receptive field of a kernel with its channels first."""
+    return math.prod(shape[2:])

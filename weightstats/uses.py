@@ -1,0 +1,409 @@
+"""What a tensor is for, told from its name, its shape and the modules beside it, where nothing else says so."""
+
+import math
+import re
+
+from weightstats.fused import gates_of
+from weightstats.layer_names import (
+    ACTIVATION_MODULE,
+    BIAS,
+    BUFFERS,
+    CAUSAL_MASK,
+    CONVOLUTION_LEAF,
+    DEPTHWISE,
+    EMBEDDING_MODULE,
+    GROUPED,
+    HEAD_MODULE,
+    HEADS_APART,
+    INPUTS_FIRST,
+    KEY_MODULE,
+    LINEAR_MODULE,
+    NORM_MODULE,
+    NOT_EMBEDDING,
+    PARAMETERS,
+    RECURRENT,
+    RECURRENT_KINDS,
+    TRANSPOSED,
+    UPSAMPLING,
+    WEIGHT_LEAF,
+)
+from weightstats.surroundings import MOST_INPUT_CHANNELS, Shape, Surroundings, Unit, field_of, path_of
+from weightstats.tensors import Tensor, Use
+
+MOST_KERNEL = 64
+"""Positions of a one-dimensional kernel beyond which three dimensions are rather a stack of matrices, where the first
+counts experts."""
+
+FEWEST_TOKENS = 8_000
+"""Rows of a matrix that make it a vocabulary's table, where its name is not that of an output layer."""
+
+MOST_MULTIPLIER = 8
+"""Outputs for each input channel of a depthwise convolution that are believed without a graph to show them."""
+
+
+def fixed_use(name: str, tensor: Tensor) -> Use | None:
+    """Tensors without elements, buffers, and what is not floating point: by whatever they are used, no layers."""
+    if tensor.elements == 0:
+        return _other("empty", "has no elements")
+    for pattern, what in BUFFERS:
+        if re.search(pattern, name):
+            return _other("buffer", f"{what} by its name, not trained")
+    if CAUSAL_MASK.search(name) and len(tensor.shape) >= 2:
+        return _other("buffer", "a mask by its name and dimensions, not trained")
+    if tensor.dtype.kind in ("float", "complex"):
+        return None
+    if tensor.dtype.kind == "bool":
+        return _other("buffer", "a mask of booleans")
+    if tensor.dtype.width == 1 and len(tensor.shape) >= 2:
+        return _other("integers", "8-bit integers, perhaps quantised weights: their scale is not known")
+    return _other("integers", "integers: a table or a counter, or packed weights of unknown scale")
+
+
+def use_of(name: str, shape: Shape, around: Surroundings) -> Use:
+    """What the tensor is for by its name (at most MOST_NAME characters), its shape and what lies around it."""
+    return (
+        _by_table(name)
+        or _vector(name, shape, around)
+        or _normalisation(name, shape, around)
+        or _parameter(name, shape, around)
+        or _recurrent(name, shape, around)
+        or _bilinear(name, shape)
+        or _heads_apart(name, shape)
+        or _embedding(name, shape, around)
+        or _linear(name, shape, around)
+        or _stack(name, shape, around)
+        or _convolution(name, shape, around)
+    )
+
+
+def _other(kind: str, reason: str) -> Use:
+    return Use(kind, "", reason, by="name")
+
+
+def _by_table(name: str) -> Use | None:
+    """Learned tensors whose name says that they are not layers."""
+    for pattern, what in PARAMETERS:
+        if re.search(pattern, name):
+            return _other("parameter", f"{what}, by its name")
+    if BIAS.search(name):
+        return _other("bias", "added to a layer's output")
+    return None
+
+
+def _module(name: str) -> tuple[str, str, str]:
+    """(path, module, leaf): the module's path and its last part, and what comes after it."""
+    path, _, leaf = name.rpartition(".")
+    return path, path.rpartition(".")[2] or name, leaf
+
+
+def _vector(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """Scalars and vectors: a layer's weight has two dimensions or more."""
+    if len(shape) >= 2:
+        return None
+    path, _, leaf = _module(name)
+    shapes = around.shapes
+    if f"{name.removesuffix('weight_v')}weight_u" in shapes:
+        return _other("buffer", "a vector of spectral normalisation by its name, not trained")
+    if NORM_MODULE.search(path) or f"{path}.running_mean" in shapes:
+        return _other("norm", "scale of a normalisation")
+    if ACTIVATION_MODULE.search(path):
+        return _other("parameter", "slopes of an activation function")
+    if leaf == "weight" and shapes.get(f"{path}.bias") == shape:
+        return _other("norm", "scale of a normalisation: a vector beside a bias of its shape")
+    what = "a single number" if math.prod(shape) == 1 else "a vector"
+    return _other("parameter", f"{what}: no fan-in and fan-out")
+
+
+def _normalisation(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    path, module, leaf = _module(name)
+    bias = around.shapes.get(f"{path}.bias" if path else "bias")
+    if NORM_MODULE.search(module) and not (bias is not None and bias in (shape[:1], shape[-1:])):
+        return _other("norm", "scale of a normalisation, by its module's name")
+    if leaf == "weight" and bias == shape:
+        return _other("norm", "scale of a normalisation: its bias has its shape")
+    return None
+
+
+def _parameter(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """Learned arrays that nothing shows to be multiplied with an input."""
+    if len(shape) > 5:
+        return _other("parameter", f"{len(shape)} dimensions: no layer that is known has so many")
+    if WEIGHT_LEAF.search(name):
+        return None
+    if sum(size > 1 for size in shape) < 2:
+        return _other("parameter", "a learned vector in an array of more dimensions: no fan-in")
+    if len(shape) >= 3 and shape[0] == 1 and not LINEAR_MODULE.search(name):
+        return _other("parameter", "one array for every input, by its first dimension: added, not multiplied with")
+    return None
+
+
+def _recurrent(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """A matrix of a recurrent layer, its gates stacked in the rows."""
+    match = RECURRENT.search(name)
+    if match is None or len(shape) != 2:
+        return None
+    if match["of"] == "hr":
+        return Use("linear", "OI", "projection of a recurrent layer, by its name", by="name")
+    gates = gates_of(name, shape, around)
+    kind = RECURRENT_KINDS.get(gates, "recurrent")
+    return Use(kind, "OI", "name of a recurrent weight", by="name")
+
+
+def _bilinear(name: str, shape: Shape) -> Use | None:
+    if len(shape) == 3 and name.endswith(".weight") and "bilinear" in name.lower().split(".")[-2]:
+        return Use("bilinear", "OII", "its module's name: each output sums the products of two inputs", by="name")
+    return None
+
+
+def _heads_apart(name: str, shape: Shape) -> Use | None:
+    """Projections that keep a dimension for the heads."""
+    for pattern, axes, origin in HEADS_APART:
+        if len(shape) == len(axes) and re.search(pattern, name):
+            return Use("linear", axes, f"a projection with its heads apart, by its name ({origin})", by="name")
+    return None
+
+
+def _embedding(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """A table of vectors that are looked up, not multiplied with; such a module has no bias."""
+    path, module, leaf = _module(name)
+    if len(shape) != 2 or f"{path}.bias" in around.shapes:
+        return None
+    while module.isdecimal() and "." in path:  # one of a list of tables
+        path, module, _ = _module(path)
+    if EMBEDDING_MODULE.search(module) and not NOT_EMBEDDING.search(module):
+        return Use("embedding", "IO", f"the module's name, {module}", by="name")
+    if module == "query" and around.sibling(path, KEY_MODULE) is None:
+        return Use("embedding", "IO", "the module's name, query, without a key beside it", by="name")
+    vocabulary = shape[0] >= FEWEST_TOKENS and shape[0] >= 16 * shape[1] and not HEAD_MODULE.search(name)
+    if leaf == "weight" and vocabulary and not around.is_repeated(Unit(path_of(name), name, shape)):
+        return Use("embedding", "IO", f"{shape[0]:,} rows, as many as a vocabulary has, and no bias", by="shape")
+    return None
+
+
+def _linear(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """A matrix."""
+    if len(shape) != 2:
+        return None
+    leaf = name.rpartition(".")[2]
+    bias = around.bias_of(path_of(name))
+    if leaf == "kernel":
+        return Use("linear", "IO", "a matrix called kernel: input first", by="name")
+    if INPUTS_FIRST.search(name):
+        return Use("linear", "IO", "a parameter called a projection: input first", by="name")
+    if bias == shape[1:] and shape[0] != shape[1]:
+        return Use("linear", "IO", "a matrix whose bias has its second size", by="shape")
+    because = "a matrix" if WEIGHT_LEAF.search(name) else "a matrix whose name says nothing else"
+    return Use("linear", "OI", because, by="shape")
+
+
+def _stack(name: str, shape: Shape, around: Surroundings) -> Use | None:
+    """A stack of matrices: three dimensions whose name is not a convolution's, or as many maps as there are experts."""
+    if len(shape) != 3:
+        return None
+    path = path_of(name)
+    count = around.expert_count(path)
+    experts = count == shape[0] > 1
+    if CONVOLUTION_LEAF.search(name) and not (
+        experts and (shape[2] > MOST_KERNEL or LINEAR_MODULE.search(path.rpartition(".")[2]))
+    ):
+        return None
+    axes, evidence = _orientation(path, shape, around)
+    what = f"{shape[0]} experts, as many as the router chooses from" if experts else f"a stack of {shape[0]} matrices"
+    return Use("linear", axes, f"{what}; {evidence}", by="shape")
+
+
+def _orientation(path: str, shape: Shape, around: Surroundings) -> tuple[str, str]:
+    """Whether a stack's maps have their outputs or their inputs first, by its bias, the module that continues it, or
+    the width of the network around it."""
+    _, first, second = shape
+    bias = around.bias_of(path)
+    if bias is not None and first != second and bias[-1:] in ((first,), (second,)):
+        return (
+            ("BOI", "outputs first, as its bias has") if bias[-1] == first else ("BIO", "outputs last, as its bias has")
+        )
+    for other in around.beside(path):
+        if len(other.shape) != 3 or other.shape[0] != shape[0]:
+            continue
+        # what one gives out (or a half of it, gated) is what the other takes
+        one, two = (
+            (shape[1:], other.shape[1:])
+            if first * second >= math.prod(other.shape[1:])
+            else (other.shape[1:], shape[1:])
+        )
+        outputs_first = one[0] == 2 * two[1] and one[1] == two[0]
+        inputs_first = one[1] == 2 * two[0] and one[0] == two[1]
+        if outputs_first != inputs_first:
+            beside = (
+                f"{other.path.rpartition('.')[2]} beside it takes half of what it gives out or gives out what it takes"
+            )
+            return ("BOI", f"outputs first: {beside}") if outputs_first else ("BIO", f"inputs first: {beside}")
+    router = around.router_width(path)
+    if router is not None and first != second and router in (first, second):
+        takes_in = LINEAR_IN.search(path.rpartition(".")[2]) is None
+        width_first = router == first
+        return ("BIO" if width_first == takes_in else "BOI"), f"by the {router} channels that the router takes"
+    return "BOI", "outputs first, as most keep them"
+
+
+LINEAR_IN = re.compile(r"down|output|(^|_)w2|(^|_)wo|fc2|c_proj|out_proj|^w_?out|2$")
+"""The second of two layers, which gives out what the network's width is."""
+
+
+def _convolution(name: str, shape: Shape, around: Surroundings) -> Use:
+    """A convolution's kernel: torch's (out, in/groups, ...), or (..., in, out) where Keras and JAX call it kernel."""
+    dimensions = len(shape) - 2
+    if name.endswith("kernel"):
+        return Use(f"conv{dimensions}d", "K" * dimensions + "IO", "a kernel: its channels come last", by="name")
+    kind = f"conv{dimensions}d"
+    unit = Unit(path_of(name), name, shape)
+    axes = "OI" + "K" * dimensions
+    turned = _transposed(unit, around)
+    if turned:
+        groups = _groups_of_transposed(unit, around)
+        return Use(f"conv_transpose{dimensions}d", "IO" + "K" * dimensions, turned, groups=groups, by="name")
+    groups, because = _groups(unit, around)
+    if groups > 1 and shape[1] == 1:
+        by_name = "name" if DEPTHWISE.search(name) else "shape"
+        return Use(f"depthwise_{kind}", axes, because, groups=groups, by=by_name)  # type: ignore[arg-type]
+    return Use(kind, axes, because, groups=groups, by="shape")
+
+
+def _transposed(unit: Unit, around: Surroundings) -> str:
+    """Why a kernel is one of a transposed convolution, with its inputs first; '' where it is not."""
+    first, second = unit.shape[:2]
+    bias = around.bias_of(unit.path)
+    even = all(size in (2, 4, 8) for size in unit.shape[2:])
+    enlarges = even and UPSAMPLING.search(unit.path) is not None
+    if second == 1 < first and (enlarges or (bias == (first,) and TRANSPOSED.search(unit.name))):
+        return "transposed, by its name"
+    if bias is not None and len(bias) == 1 and first != second:
+        if bias == (first,):
+            return ""
+        if bias == (second,):
+            return "transposed: its bias has the second size"
+    if TRANSPOSED.search(unit.name):
+        return "transposed, by its name"
+    if enlarges:
+        return "transposed, by its name and its even kernel"
+    if first == second:
+        return ""
+    before = around.neighbour(unit, -1, len(unit.shape))
+    if before is not None and before.shape[0] == second:
+        return ""
+    if even and before is not None and before.shape[1] == first and before.shape[2:] == unit.shape[2:]:
+        return f"transposed: {before.path} gives out the {first} channels of its first dimension"
+    if around.normalised_after(unit) == second:
+        return f"transposed: the normalisation after it has {second} channels"
+    return ""
+
+
+def _groups_of_transposed(unit: Unit, around: Surroundings) -> int:
+    """1, or as many as the bias shows: it has an entry for each output of all groups."""
+    bias = around.bias_of(unit.path)
+    first, second = unit.shape[:2]
+    if bias is not None and len(bias) == 1 and second and bias[0] % second == 0 and first % (bias[0] // second) == 0:
+        return max(1, bias[0] // second)
+    if (
+        bias is None
+        and second == 1
+        and around.neighbour(unit, 1, len(unit.shape)) is None
+        and UPSAMPLING.search(unit.path)
+    ):
+        return first
+    return 1
+
+
+def _groups(unit: Unit, around: Surroundings) -> tuple[int, str]:
+    """The groups of a convolution, and how they were told."""
+    outputs, inputs = unit.shape[:2]
+    plain = f"{len(unit.shape)} dimensions"
+    if inputs == 1 and outputs > 1:
+        return _depthwise(unit, around, plain)
+    if (GROUPED.search(unit.path) or DEPTHWISE.search(unit.name)) and (groups := _divided(outputs, inputs, outputs)):
+        return groups, f"{plain}; {groups} groups of {inputs}: by its name as many channels come in as go out"
+    before = around.neighbour(unit, -1, len(unit.shape))
+    if before is not None:
+        given = before.shape[0]
+        if given == inputs:
+            return 1, f"{plain}; takes the {inputs} channels of {before.path}"
+        groups = _divided(given, inputs, outputs) if given <= outputs else 0
+        halved = groups == 2 and len(unit.shape) == 3  # a gated unit between them halves the channels
+        wide = field_of(unit.shape) > 1 and not _given_near(unit, inputs, around)
+        if groups and not halved and (wide or not around.gives_out("", inputs, besides=unit)):
+            return groups, f"{plain}; {groups} groups of {inputs}, as {before.path} gives out {given} channels"
+    if around.gives_out("", inputs, besides=unit) or _may_be_input(unit, around):
+        return 1, plain
+    narrow = field_of(unit.shape) == 1
+    if around.first_of_its_kind(unit) or (narrow and len(unit.shape) > 3) or (inputs > outputs and not narrow):
+        return 1, plain
+    for place in _near(unit):
+        for given in (outputs, *around.widths(place)) if around.is_repeated(unit) else (outputs,):
+            groups = _divided(given, inputs, outputs)
+            if groups and around.gives_out(place, given, besides=unit):
+                return (
+                    groups,
+                    f"{plain}; {groups} groups of {inputs}: {given} channels are given out beside it, {inputs} nowhere",
+                )
+    return 1, plain
+
+
+def _may_be_input(unit: Unit, around: Surroundings) -> bool:
+    """Whether its few inputs may be those of the network."""
+    if unit.shape[1] > MOST_INPUT_CHANNELS:
+        return False
+    return around.is_named_input(unit) or not (around.is_repeated(unit) and around.takes_pictures(len(unit.shape)))
+
+
+def _near(unit: Unit) -> tuple[str, ...]:
+    parent = unit.path.rpartition(".")[0]
+    return tuple(dict.fromkeys((parent, parent.rpartition(".")[0])))
+
+
+def _given_near(unit: Unit, channels: int, around: Surroundings) -> bool:
+    """Whether a module of the same parent or grandparent gives out so many channels."""
+    return any(place and around.gives_out(place, channels, besides=unit) for place in _near(unit))
+
+
+def _divided(whole: int, inputs: int, outputs: int) -> int:
+    """Groups of so many inputs in the whole; 0 unless there are two or more that divide the outputs too."""
+    groups = whole // inputs if inputs and whole % inputs == 0 else 0
+    return groups if groups > 1 and outputs % groups == 0 else 0
+
+
+def _depthwise(unit: Unit, around: Surroundings, plain: str) -> tuple[int, str]:
+    """One input channel: a group for each channel that comes in, or the first layer of a network with one input."""
+    outputs = unit.shape[0]
+    before = around.neighbour(unit, -1, len(unit.shape))
+    by_name = DEPTHWISE.search(unit.name) is not None
+    given = before.shape[0] if before is not None else 0
+    if given > 1 and outputs % given == 0 and outputs // given <= (1 if by_name else MOST_MULTIPLIER):
+        return (
+            given,
+            f"one input channel after {before.path if before else ''}, which gives out {given}: one group a channel",
+        )
+    if by_name:
+        return outputs, "its name, and one input channel: one group a channel"
+    if field_of(unit.shape) == 1 and not around.takes_pictures(len(unit.shape)):
+        return 1, f"{plain}; one input channel and one position"
+    alone = f"{plain}; one input channel, the network's input"
+    if before is None and (around.takes_sound(unit) or not around.takes_pictures(len(unit.shape))):
+        if around.is_named_input(unit):
+            return 1, f"{alone} by its name"
+        chain = around.chain(unit, len(unit.shape))
+        after = around.neighbour(unit, 1, len(unit.shape))
+        if after is not None and any(link.shape[1] > 1 for link in chain):
+            if after.shape[1] == outputs and field_of(after.shape) > 1:
+                return 1, f"{alone}: {after.path} takes the {outputs} channels that it gives out"
+            if after.shape[:2] == (outputs, 1):
+                return 1, f"{alone}, before {after.path} that has a group for each of {outputs}"
+        if not around.has_token_table and around.first_of_its_kind(unit):
+            return 1, alone
+    elsewhere = around.takes_pictures(len(unit.shape)) or around.has_token_table
+    if around.is_repeated(unit, whatever_outputs=True) or (elsewhere and around.gives_out("", outputs, besides=unit)):
+        return (
+            outputs,
+            f"one input channel in a network whose input is elsewhere: one group for each of {outputs} channels",
+        )
+    if field_of(unit.shape) > 1 and around.gives_out("", outputs, besides=unit):
+        return outputs, f"one input channel where {outputs} are given out elsewhere: one group a channel"
+    return 1, f"{plain}; one input channel"
