@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from makers import distinct, ending_soon, entry, named_values, opened, reasons, safetensors_file, values
 
+import weightstats
 from weightstats.errors import CheckpointError
 from weightstats.limits import changed_limits
 from weightstats.readers import open_checkpoint
@@ -487,3 +488,13 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, edit
         problem = str(error)
     assert "\n" not in problem
     assert all(values(tensor).size == tensor.elements for tensor in tensors)
+
+
+def test_a_tied_weight_that_was_stored_once_is_known_by_both_names(tmp_path: Path) -> None:
+    network = torch.nn.ModuleDict({"lm_head": torch.nn.Linear(4, 9, bias=False), "embed": torch.nn.Embedding(9, 4)})
+    network["lm_head"].weight = network["embed"].weight
+    safetensors.torch.save_model(network, str(tmp_path / "model.safetensors"))
+    report = weightstats.inspect(str(tmp_path / "model.safetensors"))
+    assert {(row.name, row.kind) for row in report.layers} == {("embed.weight", "embedding")}
+    assert [(row.name, row.kind) for row in report.others] == [("lm_head.weight", "tied")]
+    assert report.accounting.stored.elements == 36

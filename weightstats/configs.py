@@ -1,4 +1,4 @@
-"""The configurations that libraries write beside the weights: what they say of heads, groups, adapters, quantisation."""
+"""The configurations that libraries write beside the weights: heads, groups, adapters, quantisation."""
 
 from collections.abc import Iterator
 from pathlib import Path

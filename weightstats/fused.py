@@ -24,6 +24,10 @@ BLOCKS_BY_MODEL = {"falcon": "blocks", "chatglm": "blocks", "gpt_bigcode": "bloc
 """Where a name that usually alternates by heads does not, by `model_type`; see `_falcon` for the one that varies."""
 
 
+MOST_STACKED = 4_096
+"""Maps in one stack; published ones have up to 512 experts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fused:
     """The maps that are stacked in one weight."""
@@ -38,6 +42,8 @@ class Fused:
     """What stands in the brackets of `NAME[...]` then."""
 
     because: str
+    by_config: bool = False
+    """Whether the configuration beside the weights says so."""
 
 
 def fused(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | None:
@@ -54,7 +60,7 @@ def fused(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | N
         or _state_space(name, shape, axis, around)
         or _gated(name, shape, axes, around)
     )
-    if "B" not in axes or axes.count("B") > 1:
+    if "B" not in axes or axes.count("B") > 1 or shape[axes.index("B")] == 1:
         return inner
     return _stack(shape, axes.index("B"), inner)
 
@@ -70,8 +76,10 @@ def _blocks(axis: int, sizes: Mapping[str, int], period: int) -> tuple[Part, ...
     return tuple(parts)
 
 
-def _stack(shape: Shape, axis: int, inner: Fused | None) -> Fused:
+def _stack(shape: Shape, axis: int, inner: Fused | None) -> Fused | None:
     count = shape[axis]
+    if count > MOST_STACKED:
+        return None
     because = f"a stack of {count} maps"
     if inner is None or not inner.parts:
         parts = tuple(Part(str(index), (Slice(axis, index, 1, count),)) for index in range(count))
@@ -125,12 +133,12 @@ def _attention(name: str, shape: Shape, axes: str, around: Surroundings) -> Fuse
     others = (rows - queries) // 2
     if arrangement == "blocks":
         sizes = dict(zip(fusion.parts, (queries, others, others), strict=True))
-        return Fused(_blocks(axis, sizes, rows), 1, "", evidence)
+        return Fused(_blocks(axis, sizes, rows), 1, "", evidence, by_config="the configuration's" in evidence)
     groups = _head_groups(around, queries, others)
     if groups is not None and queries % groups == 0 and others % groups == 0:
         sizes = {"q": queries // groups, "k": others // groups, "v": others // groups}
-        in_turn = f"{evidence}, in turn for each of {groups} groups of heads"
-        return Fused(_blocks(axis, sizes, rows // groups), 1, "", in_turn)
+        in_turn = f"{evidence}, in turn for each of {groups} groups of heads, by the configuration"
+        return Fused(_blocks(axis, sizes, rows // groups), 1, "", in_turn, by_config=True)
     if queries != others:
         return None
     return Fused((), 3, "q,k,v", f"{evidence}, in turn for each head, whose number is not known here: {ONE_ROW}")
@@ -143,8 +151,8 @@ def _arrangement(fusion: Fusion, dimensions: int, around: Surroundings) -> Arran
     """How q, k and v lie, by the name, the kind of layer and the model that the configuration names."""
     if dimensions > 2 and fusion.arrangement == "blocks":
         return "heads"  # convolutions: some networks have heads first, some not
-    model = str(_config(around).get("model_type", ""))
-    if fusion.arrangement == "heads" and _are_blocks(model, around.config):
+    model = str(around.model_config.get("model_type", ""))
+    if fusion.arrangement == "heads" and _are_blocks(model, around.model_config):
         return "blocks"
     return fusion.arrangement
 
@@ -171,18 +179,9 @@ def _is_gated_recurrence(path: str, around: Surroundings) -> bool:
     return f"{parent}.A_log" in around.shapes or f"{parent}.conv1d.weight" in around.shapes
 
 
-def _config(around: Surroundings) -> Mapping[str, Any]:
-    config = around.config.get("config.json", {})
-    text = config.get("text_config")
-    if "model_type" not in config and isinstance(text, dict):
-        return text
-    return config if isinstance(config, dict) else {}
-
-
 def _are_blocks(model: str, config: Mapping[str, Any]) -> bool:
     if model == "falcon":
-        own = config.get("config.json", {})
-        return bool(own.get("multi_query", True)) and not own.get("new_decoder_architecture", False)
+        return bool(config.get("multi_query", True)) and not config.get("new_decoder_architecture", False)
     return model in BLOCKS_BY_MODEL
 
 
@@ -196,9 +195,8 @@ def _queries(path: str, rows: int, arrangement: Arrangement, around: Surrounding
             if rest == 2 * queries or grouped:
                 taken = f"q of {queries}, as {after.path.rpartition('.')[2]} beside it takes"
                 return queries, f"{taken}, k and v of {rest // 2}"
-    config = _config(around)
-    heads = _first_integer(config, HEADS)
-    keys = _first_integer(config, KEY_VALUE_HEADS) or heads
+    heads = around.setting(*HEADS)
+    keys = around.setting(*KEY_VALUE_HEADS) or heads
     if heads and keys and heads % keys == 0 and rows % (heads + 2 * keys) == 0:
         queries = rows // (heads + 2 * keys) * heads
         evidence = f"q of {queries}, k and v of {(rows - queries) // 2} by the configuration's {heads} and {keys} heads"
@@ -226,20 +224,11 @@ def _may_group(path: str) -> bool:
 
 def _head_groups(around: Surroundings, queries: int, others: int) -> int | None:
     """In how many groups of heads q, k and v alternate, by the configuration."""
-    config = _config(around)
-    heads = _first_integer(config, HEADS)
+    heads = around.setting(*HEADS)
     if not heads or queries % heads:
         return None
     size = queries // heads
     return others // size if others % size == 0 else None
-
-
-def _first_integer(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
-    for key in keys:
-        value = config.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
 
 
 def _named_pair(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | None:
@@ -263,8 +252,7 @@ def _named_pair(name: str, shape: Shape, axes: str, around: Surroundings) -> Fus
 
 def _alternates(path: str, around: Surroundings) -> bool:
     """Whether gate and up alternate: GPT-OSS, whose experts have a bias for each."""
-    config = _config(around)
-    return config.get("model_type") == "gpt_oss" or (
+    return around.model_config.get("model_type") == "gpt_oss" or (
         "experts" in path.split(".") and around.bias_of(path) is not None and f"{path}_bias" in around.shapes
     )
 

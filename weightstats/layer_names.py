@@ -162,8 +162,22 @@ ONE_CHANNEL = re.compile(
 )
 """Parts of a network with several inputs that take one channel: waveforms, spectrograms, masks; transformers."""
 
-SQUEEZE = re.compile(r"(^|[._])(se|attn|eca|ca|squeeze\w*|gate|channel_attention)\.|conv_reduce|conv_squeeze", re.ASCII)
+SQUEEZE = re.compile(
+    r"(^|[._])(se|attn|eca|ca|squeeze\w*|gate|channel_attention)\.|conv_reduce|conv_squeeze|conv\d+\.fc\d",
+    re.ASCII,
+)
 """Modules that weigh channels and pass none of their own on: timm's squeeze-and-excitation."""
 
 INPUTS_FIRST = re.compile(r"(^|\.)(proj|(text|image|visual|vision)_projection|mm_input_projection_weight)$")
 """Bare parameters that an input is multiplied with from the left, so that their inputs come first: CLIP, Gemma 3."""
+
+GROUPS_BY_CONFIG: tuple[tuple[str, str], ...] = (
+    (r"pos_conv_embed", "num_conv_pos_embedding_groups"),  # wav2vec 2.0, HuBERT, WavLM
+    (r"attention\.query$", "q_groups"),  # SqueezeBERT, and below
+    (r"attention\.key$", "k_groups"),
+    (r"attention\.value$", "v_groups"),
+    (r"post_attention\.conv1d$", "post_attention_groups"),
+    (r"intermediate\.conv1d$", "intermediate_groups"),
+    (r"output\.conv1d$", "output_groups"),
+)
+"""(pattern of a convolution's path, key of the configuration that has its groups): transformers."""

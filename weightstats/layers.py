@@ -11,7 +11,8 @@ from weightstats.fused import Fused, fused
 from weightstats.layer_names import DIRECTION, LOW_RANK
 from weightstats.network import Named, Network
 from weightstats.normalised import Map, scale_free_of
-from weightstats.rules import NO_RULES, Found, Rule, Rules, use_by_rule
+from weightstats.rule_uses import Found, use_by_rule
+from weightstats.rules import NO_RULES, Rule, Rules
 from weightstats.surroundings import Surroundings
 from weightstats.tensors import Part, Tensor, Use, part_of
 from weightstats.uses import fixed_use, use_of
@@ -195,6 +196,8 @@ def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Oth
         if found is None:
             return [layer]
         because = f"{because}; {found.because}"
+        if found.by_config and layer.fans_from in ("name", "shape"):
+            layer = replace(layer, fans_from="graph")
         if not found.parts:
             return [_joint(layer, found, because)]
         parts = found.parts
@@ -205,12 +208,12 @@ def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Oth
 
 def _part(layer: Layer, part: Part, because: str) -> Layer:
     """One of the maps that are fused in a layer's weight."""
-    tensor = part_of(layer.tensor, part.slices)
+    tensor = _one_map(part_of(layer.tensor, part.slices))
     made = _layer(layer.name, tensor, tensor.use or Use(layer.kind, "", ""))
     return replace(
         layer,
         name=f"{layer.name}[{part.name}]",
-        tensor=tensor,
+        tensor=made.tensor,
         n_in=made.n_in,
         n_out=made.n_out,
         because=because,
@@ -218,6 +221,16 @@ def _part(layer: Layer, part: Part, because: str) -> Layer:
         stored=layer.stored or layer.tensor,
         merged=None if layer.merged is None else part_of(layer.merged, part.slices),
     )
+
+
+def _one_map(tensor: Tensor) -> Tensor:
+    """A part without the dimension that counted the maps of the stack."""
+    use = tensor.use
+    if use is None or use.axes.count("B") != 1 or tensor.shape[axis := use.axes.index("B")] != 1:
+        return tensor
+    strides = None if tensor.strides is None else (*tensor.strides[:axis], *tensor.strides[axis + 1 :])
+    use = replace(use, axes=use.axes.replace("B", ""))
+    return replace(tensor, shape=(*tensor.shape[:axis], *tensor.shape[axis + 1 :]), strides=strides, use=use)
 
 
 def _joint(layer: Layer, found: Fused, because: str) -> Layer:

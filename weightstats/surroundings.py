@@ -3,10 +3,10 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from weightstats.layer_names import (
     BUFFERS,
@@ -28,6 +28,9 @@ MOST_INPUT_CHANNELS = 4
 
 MOST_LEVELS = 2
 """Components of a path, from its end, among which a numbered neighbour is looked for."""
+
+MOST_STEPS = 64
+"""Links of a chain that are looked at for one of the right number of dimensions."""
 
 _NUMBERED = re.compile(r"(\D*?)(\d+)(.*)")
 _DIGITS = re.compile(r"\d+")
@@ -90,6 +93,23 @@ class Surroundings:
                 return unit
         return None
 
+    @cached_property
+    def model_config(self) -> Mapping[str, Any]:
+        """The configuration of the model, or of its text model where the model has several."""
+        config = self.config.get("config.json", {})
+        if not isinstance(config, Mapping):
+            return {}
+        text = config.get("text_config")
+        return {**text, **config} if isinstance(text, Mapping) else config
+
+    def setting(self, *keys: str) -> int | None:
+        """The first of these keys of the configuration that is a number from 1 on."""
+        for key in keys:
+            value = self.model_config.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+        return None
+
     def bias_of(self, path: str) -> Shape | None:
         """The shape of a unit's bias."""
         return self.shapes.get(f"{path}.bias", self.shapes.get(f"{path}_bias"))
@@ -131,6 +151,11 @@ class Surroundings:
             chain.sort(key=lambda link: (link[0], natural_key(link[1].path)))
         return found
 
+    @cached_property
+    def _chain_places(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Where in its chain each unit is, by its path."""
+        return {key: {unit.path: index for index, (_, unit) in enumerate(chain)} for key, chain in self._chains.items()}
+
     def neighbour(self, unit: Unit, step: int, dimensions: int | None = None) -> Unit | None:
         """The unit before (step -1) or after (1) in a numbered chain of one parent, such as `conv1` before `conv2` or
         `0.conv` before `1.conv`; of so many dimensions, if that is given."""
@@ -139,13 +164,25 @@ class Surroundings:
             if match is None or len(match[2]) >= 10:
                 continue
             chain = self._chains[parent, match[1]]
-            place = next(index for index, (_, link) in enumerate(chain) if link.path == unit.path)
-            while 0 <= place + step < len(chain):
+            place = self._chain_places[parent, match[1]][unit.path]
+            for _ in range(MOST_STEPS):
                 place += step
-                number, link = chain[place]
-                if dimensions is None or len(link.shape) == dimensions:
-                    return link if number != int(match[2]) or parent == unit.path.rpartition(".")[0] else None
+                if not 0 <= place < len(chain):
+                    break
+                link = chain[place][1]
+                if dimensions is not None and len(link.shape) != dimensions:
+                    continue
+                is_own = parent == unit.path.rpartition(".")[0]
+                return link if is_own or _component(link.path, parent) != component else None
         return None
+
+    def follows_directly(self, unit: Unit, before: Unit) -> bool:
+        """Whether its number is one more than that of another unit, as `conv2` after `conv1`."""
+        for (parent, component), (other_parent, other) in zip(_places(unit.path), _places(before.path), strict=False):
+            one, two = _NUMBERED.match(component), _NUMBERED.match(other)
+            if parent == other_parent and one is not None and two is not None:
+                return one[1] == two[1] and int(one[2][:9]) == int(two[2][:9]) + 1
+        return False
 
     def chain(self, unit: Unit, dimensions: int) -> tuple[Unit, ...]:
         """The units of so many dimensions that are numbered like this one under the same parent."""
@@ -259,6 +296,11 @@ def _places(path: str) -> Iterator[tuple[str, str]]:
         if not parent:
             return
         path = parent
+
+
+def _component(path: str, parent: str) -> str:
+    """The first component of a path below its parent."""
+    return path[len(parent) :].lstrip(".").partition(".")[0]
 
 
 def field_of(shape: Shape) -> int:

@@ -5,7 +5,8 @@ unknown dtype and takes the last of two tensors with one name.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -73,7 +74,20 @@ def read(file: File) -> Checkpoint:
     if end_of_last != data_size:
         problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
         _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
+    tensors += _dropped_names(header, tensors)
     return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=tuple(_warnings(file)))
+
+
+def _dropped_names(header: dict[str, Any], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors that `safetensors.torch.save_model` stores under another name, by the metadata that it writes: a tied
+    weight is kept under one of its names."""
+    made = {tensor.name: tensor for tensor in tensors}
+    metadata: dict[str, str] = header.get("__metadata__") or {}
+    return [
+        replace(made[kept], path=(dropped,))
+        for dropped, kept in metadata.items()
+        if kept in made and dropped not in header
+    ]
 
 
 def _warnings(file: File) -> Iterator[str]:
@@ -106,7 +120,7 @@ def _header(file: File) -> tuple[dict[str, Any], int]:
         isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     ):
         _refuse(file, "its __metadata__ is not a map of text to text")
-    _check_number(file, len(header) - ("__metadata__" in header))
+    _check_number(file, len(header) - ("__metadata__" in header) + len(metadata or {}))
     return header, 8 + length
 
 
