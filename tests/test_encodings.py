@@ -162,3 +162,12 @@ def test_what_a_tensor_is_used_for_is_kept() -> None:
     use = Use("linear", "OI", "because")
     tensor = encoded(("t",), (2, 16), ENCODINGS["scaled"], Storage(Memory(bytes(34)), 0, 34), use)
     assert tensor.use == use
+
+
+def test_blocks_that_several_steps_lie_in_are_read_once_and_forwards() -> None:
+    encoding = Encoding("wide", 100_000, 100_000, numbered)
+    content, expected = stored(encoding, 500_000)
+    memory = Memory(content)
+    tensor = encoded(("t",), (500_000,), encoding, Storage(memory, 0, len(content)))
+    np.testing.assert_array_equal(values(tensor), expected)
+    assert [start for start, _ in memory.read] == [0, *(end for _, end in memory.read[:-1])]

@@ -54,6 +54,7 @@ class _Decoded:
         self.storage, self.encoding = storage, encoding
         self.location = storage.source.location
         self.sequential = storage.source.sequential
+        self._kept = (0, 0, np.empty(0, np.float32))
 
     def reader(self) -> Source:
         """The same elements, for one thread."""
@@ -80,11 +81,28 @@ class _Decoded:
 
     def _decoded(self, offset: int, length: int) -> memoryview:
         first, last = self._blocks(offset, length)
+        flat = self._elements(first, last)
+        skipped = offset - 4 * first * self.encoding.block_elements
+        return flat.data.cast("B")[skipped : skipped + length]
+
+    def _elements(self, first: int, last: int) -> NDArray[np.float32]:
+        """Those of some blocks. The blocks before are kept: where the end of one step and the start of the next lie in
+        one block, it is read once, so that a compressed storage is only read forwards."""
+        start, end, kept = self._kept
+        size = self.encoding.block_elements
+        if not start <= first < end:
+            flat = self._made(first, last)
+        elif last <= end:
+            return kept[(first - start) * size : (last - start) * size]
+        else:
+            flat = np.concatenate((kept[(first - start) * size :], self._made(end, last)))
+        self._kept = (first, last, flat)
+        return flat
+
+    def _made(self, first: int, last: int) -> NDArray[np.float32]:
         size = self.encoding.block_bytes
         raw = np.empty(((last - first), size), np.uint8)
         self.storage.source.read_into(self.storage.start + first * size, raw.reshape(-1).data)
         with np.errstate(all="ignore"):  # scales out of a file may well be NaN or too large
             numbers = self.encoding.decode(raw, first)
-        flat = np.ascontiguousarray(numbers, "<f4").reshape(-1)
-        skipped = offset - 4 * first * self.encoding.block_elements
-        return flat.data.cast("B")[skipped : skipped + length]
+        return np.ascontiguousarray(numbers, "<f4").reshape(-1)

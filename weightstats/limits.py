@@ -120,6 +120,16 @@ class Limits:
     flatbuffer_tables: int = 2_000_000
     """Tables of a flatbuffer: a tensor takes up to three and an operator two; published models stay under 100,000."""
 
+    companion_bytes: int = 64 << 20
+    """Scales, zero points and tables of quantised weights that a process holds at a time, as 32-bit floats; a layer of
+    8,192 x 28,672 in groups of 32 whose inputs are in no order needs 30 MB of scales."""
+
+    dequantised_step_bytes: int = 16 << 20
+    """Numbers that a quantised weight gives only together: 32 rows of 128,000 where 3 bits are packed."""
+
+    quantisation_state_bytes: int = 65_536
+    """A description of a quantised weight in a tensor of its own; bitsandbytes writes 200 bytes of JSON."""
+
     quantised_channels: int = 1 << 22
     """Scales and zero points of a torch checkpoint's quantised tensors, together; they are held while it is read."""
 

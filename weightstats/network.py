@@ -60,6 +60,9 @@ class Named:
     because: str = ""
     """How the effective weight comes from what is stored."""
 
+    scale_free: str = ""
+    """Why the scale of what is stored does not change what the network computes, where that is so."""
+
     merged: Tensor | None = None
     """The weight with its low-rank adapter added, where both are in the file."""
 

@@ -1,4 +1,4 @@
-"""The weights that a network computes with, where a file keeps each in several tensors; one module a way of doing so."""
+"""The weights that a network computes with, where a file keeps each in several tensors; one module for each way."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +28,9 @@ class Combined:
     because: str = ""
     """How the weight comes from what is stored, for the report."""
 
+    scale_free: str = ""
+    """Why the scale of what is stored does not change what the network computes, where that is so."""
+
     merged: Tensor | None = None
     merged_because: str = ""
     """The carrier with its low-rank adapter added, and which one with which factor."""
@@ -38,6 +41,11 @@ class Combined:
     others: Mapping[str, Use] = field(default_factory=dict)
     """Uses for further tensors that are not part of the weight (a layer's `Use` is allowed here: adapters' factors)."""
 
+    @property
+    def only_adds(self) -> bool:
+        """Whether it is an adapter: what is measured stays what it was, and another scheme may have made that."""
+        return bool(self.others) and self.tensor is None and not self.unresolved
+
 
 class Scheme(Protocol):
     """What each module of this folder offers."""
@@ -47,18 +55,21 @@ class Scheme(Protocol):
         ...
 
 
-SCHEMES: tuple[str, ...] = ()
-"""Modules of this folder, in the order in which they are asked; a tensor that one has taken is left alone by the next."""
+SCHEMES: tuple[str, ...] = (
+    *("bitsandbytes", "gptq", "awq", "mxfp4", "packed_integers", "packed_floats", "scaled", "other_schemes"),
+    *("weight_norm", "spectral_norm", "parametrized", "low_rank"),
+)
+"""Modules of this folder, in the order in which they are asked; what one has taken is left alone by the next."""
 
 
 def effective(network: Network) -> Network:
     """The network with its effective weights in place of what is stored for them."""
     tensors = {named.name: named for named in network.tensors}
-    taken: set[str] = set()
+    taken = {named.name for named in network.tensors if named.stored is not None}  # a live module has told
     for name in SCHEMES:
         scheme = cast("Scheme", import_module(f"weightstats.effective_weights.{name}"))
         for combined in scheme.combined({name: named.tensor for name, named in tensors.items()}, network.config):
-            involved = {combined.carrier, *combined.companions}
+            involved = set(combined.companions) if combined.only_adds else {combined.carrier, *combined.companions}
             if taken.isdisjoint(involved):
                 taken |= involved
                 _put(tensors, combined)
@@ -76,7 +87,8 @@ def _put(tensors: dict[str, Named], combined: Combined) -> None:
             tensor=combined.tensor or carrier.tensor,
             stored=carrier.tensor if combined.tensor is not None else carrier.stored,
             known_as=combined.known_as or carrier.known_as,
-            because=combined.because or carrier.because,
+            because="; ".join(filter(None, (carrier.because, combined.because))),
+            scale_free=combined.scale_free or carrier.scale_free,
             merged=combined.merged or carrier.merged,
             merged_because=combined.merged_because or carrier.merged_because,
         )
