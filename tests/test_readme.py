@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from readme import README, ROOT, commands, output_of, regenerated
 
 from weightstats.readers import formats
 from weightstats.renderers import MODULES
+from weightstats.rules import make_rules
 
 TEXT = README.read_text(encoding="utf-8")
 
@@ -39,8 +41,14 @@ def test_every_format_that_is_read_is_in_the_table_with_how_it_is_recognised() -
 
 
 def test_every_option_and_output_format_is_described() -> None:
-    for word in (*MODULES, "--strict", "--root", "--weight-decay", "--include", "--exclude", "--output", "--debug"):
+    options = ("--strict", "--root", "--weight-decay", "--include", "--exclude", "--output", "--debug", "--limit")
+    for word in (*MODULES, *options, "--rules", "--as-stored", "weightstats layers"):
         assert word in TEXT
+
+
+def test_the_rules_that_are_shown_can_be_read() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert len(make_rules(tomllib.loads(example)["rule"], "the README").rules) == 3
 
 
 def test_the_changelog_has_the_version() -> None:

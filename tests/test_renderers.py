@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,111 @@ def test_what_is_saved_or_printed_has_the_warnings_and_what_the_command_shows_ap
         assert f"Warning: {warning}" in flat
         assert html.escape(f"Warning: {warning}") in report._repr_html_()
     assert "Warning: " not in terminal.render(report, warnings=False)
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Five layers, two of them behind a normalisation."""
+    folder = tmp_path_factory.mktemp("free")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {f"{name}.weight": torch.randn(8 + i, 5, generator=generator) for i, name in enumerate("abcde")}
+    torch.save(tensors, folder / "model.pt")
+    return weightstats.inspect(str(folder / "model.pt"), rules=[{"match": "[ab].*", "scale_free": True}])
+
+
+@pytest.mark.parametrize("format_", ["terminal", "markdown", "notebook"])
+def test_layers_whose_scale_does_not_matter_are_marked_explained_and_left_out_of_a_sentence(
+    format_: str, free: Report
+) -> None:
+    text = free._repr_html_() if format_ == "notebook" else renderer(format_).render(free)
+    flat = " ".join(text.split())
+    assert [bool(re.search(rf"{row.ratio:.2f}°", flat)) for row in free.layers] == [True, True, False, False, False]
+    assert "°: behind a normalisation, its scale does not change what the network computes." in flat
+    fit = free.fit_without_scale_free
+    assert fit is not None
+    assert f"Without the 2 layers whose scale does not matter (°): c = {fit.constant:.3g}, scatter" in flat
+
+
+def test_nothing_is_said_of_marks_where_there_are_none() -> None:
+    report = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
+    assert words.free(report) == words.without_free(report) == ""
+    assert words.merged(report) == ()
+    assert "°" not in terminal.render(report)
+
+
+def test_the_fit_without_them_says_its_verdict(free: Report) -> None:
+    law = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
+    report = replace(free, fit_without_scale_free=law.fit)
+    assert re.search(r"free exponent -1\.\d+ \(95 % interval .* to .*\): supported\.$", words.without_free(report))
+
+
+@pytest.mark.parametrize("format_", ["terminal", "markdown", "notebook"])
+def test_a_few_adapters_are_written_out_and_the_others_counted(format_: str, free: Report) -> None:
+    layers = tuple(
+        replace(row, merged_mean_square=2.5, merged_because="adapter <a>, factor 2", mean_square=1.25)
+        for row in free.layers
+    )
+    report = replace(free, layers=layers)
+    text = report._repr_html_() if format_ == "notebook" else renderer(format_).render(report)
+    flat = html.unescape(" ".join(text.replace("\\", "").split()))
+    assert "With its adapter: a.weight mean sq. 2.5 (was 1.25; adapter <a>, factor 2)" in flat
+    assert flat.count("With its adapter") == 3
+    assert "… 2 more layers with an adapter" in flat
+    assert format_ == "terminal" or "<a>" not in text.replace("\\<", "")
+
+
+def test_an_adapter_that_could_not_be_read_has_its_reason(free: Report) -> None:
+    first, *rest = free.layers
+    report = replace(free, layers=(replace(first, merged_because="its factor lies beyond the file"), *rest))
+    (line,) = words.merged(report)
+    assert line.startswith("With its adapter: a.weight mean sq. not known (was ")
+    assert line.endswith("; its factor lies beyond the file)")
+
+
+def test_csv_says_what_a_layer_is_a_part_of() -> None:
+    report = weightstats.inspect(str(FIXTURES / "published/silero-vad/silero_vad_16k.safetensors"))
+    rows = list(csv.DictReader(io.StringIO(renderer("csv").render(report))))
+    assert [row["part_of"] for row in rows[3:6]] == ["", "lstm_cell.weight_ih", "lstm_cell.weight_ih"]
+    assert {(row["scale_free"], row["merged_mean_square"]) for row in rows} == {("false", "")}
+
+
+def test_the_sum_counts_stored_tensors_and_the_layers_in_them() -> None:
+    report = weightstats.inspect(str(FIXTURES / "published/silero-vad/silero_vad_16k.safetensors"))
+    assert words.accounted(report).startswith("15 tensors = 7 (holding 13 layers) + 8 others + 0 unread; ")
+    assert words.with_layers(1, 1) == "1 layer"
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        (["e[0]", "e[1]", "e[2]"], "e[{0..2}] ×3"),
+        (["e[0,up]", "e[3,up]"], "e[{0,3},up] ×2"),
+        (["b.1.e[0]", "b.2.e[0]"], "b.{1..2}.e[0] ×2"),
+        (["e[0]"], "e[0]"),
+    ],
+)
+def test_the_maps_of_a_stack_are_counted_like_blocks(names: list[str], folded: str) -> None:
+    assert len({words.template(name) for name in names}) == 1
+    assert words.folded_name(names) == folded
+
+
+def test_a_stack_of_experts_is_one_row(tmp_path: Path) -> None:
+    torch.save({"experts": torch.randn(64, 8, 16)}, tmp_path / "model.pt")
+    said = [{"match": "experts", "kind": "linear", "split": 64, "axis": 0}]
+    report = weightstats.inspect(str(tmp_path / "model.pt"), rules=said)
+    (row,) = words.rows_of(report.layers)
+    assert (row.name, row.shape, row.n_in, row.n_out) == ("experts[{0..63}] ×64", "1×8×16", "16", "8")
+
+
+def test_layers_that_differ_in_their_mark_are_not_folded(tmp_path: Path) -> None:
+    torch.save({f"b.{i}.weight": torch.randn(4, 8) for i in range(42)}, tmp_path / "model.pt")
+    report = weightstats.inspect(str(tmp_path / "model.pt"), rules=[{"match": "b.?.weight", "scale_free": True}])
+    assert [row.name for row in words.rows_of(report.layers)] == ["b.{0..9}.weight ×10", "b.{10..41}.weight ×32"]
+
+
+def test_a_range_takes_two_lines_on_a_narrow_terminal(tmp_path: Path) -> None:
+    tensors = {f"layers.{i}.feed_forward.weight": torch.full((400, 800), 1e-3 * (1 + i)) for i in range(41)}
+    torch.save(tensors, tmp_path / "model.pt")
+    lines = terminal.render(weightstats.inspect(str(tmp_path / "model.pt")), 60).splitlines()
+    start = next(index for index, line in enumerate(lines) if "1e-06–" in line)
+    assert "0.00168" in lines[start + 1]

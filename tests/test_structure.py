@@ -12,12 +12,24 @@ PACKAGE = Path(__file__).resolve().parent.parent / "weightstats"
 ORDER = (
     *("version", "limits", "errors", "places", "extras", "dtypes", "tensors", "pieces", "encodings", "checkpoint"),
     *("order", "containers", "configs", "schemas", "readers", "modules", "budget", "network", "effective_weights"),
-    *("layer_names", "surroundings", "fused", "rules", "layers", "moments", "laws", "penalties"),
-    *("report", "renderers", "inspection", "cli"),
+    *(
+        "layer_names",
+        "fused_names",
+        "surroundings",
+        "fused",
+        "kernels",
+        "uses",
+        "normalised",
+        "rules",
+        "rule_uses",
+        "layers",
+    ),
+    *("moments", "laws", "penalties"),
+    *("report", "listing", "renderers", "inspection", "cli"),
 )
 
-ALLOWED_BACK = {("report", "renderers")}
-"""A report shows itself in a notebook and by print(): both are imported where they are used."""
+ALLOWED_BACK = {("report", "renderers"), ("listing", "renderers")}
+"""A report shows itself in a notebook, and both by print(): the renderers are imported where they are used."""
 
 
 def step_of(path: Path) -> str:

@@ -3,7 +3,8 @@
     location --readers--> Tensor ... --network, layers--> Layer | Other --moments--> Moments
              --laws--> Fit --penalties--> Split --report--> Report --renderers--> text
 
-`weightstats.inspect("model.pt")` runs all of it and returns the Report.
+`weightstats.inspect("model.pt")` runs all of it and returns the Report; `weightstats.list_layers("model.pt")` stops
+before the moments and returns the Listing: what each tensor was taken for, and why.
 """
 
 from importlib import import_module
@@ -15,19 +16,31 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from weightstats.errors import CheckpointError, UsageError, WeightstatsError
-    from weightstats.inspection import inspect
+    from weightstats.inspection import inspect, list_layers
+    from weightstats.listing import Listing
     from weightstats.report import Report
 
 _HOMES = {
     "CheckpointError": "weightstats.errors",
+    "Listing": "weightstats.listing",
     "Report": "weightstats.report",
     "UsageError": "weightstats.errors",
     "WeightstatsError": "weightstats.errors",
     "inspect": "weightstats.inspection",
+    "list_layers": "weightstats.inspection",
 }
 """Public names are imported when they are first used: numpy takes longer than `weightstats --help` may."""
 
-__all__ = ["CheckpointError", "Report", "UsageError", "WeightstatsError", "__version__", "inspect"]
+__all__ = [
+    "CheckpointError",
+    "Listing",
+    "Report",
+    "UsageError",
+    "WeightstatsError",
+    "__version__",
+    "inspect",
+    "list_layers",
+]
 
 
 def __getattr__(name: str) -> Any:

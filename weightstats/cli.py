@@ -81,6 +81,24 @@ def cli() -> None:
     """Audit a neural network that somebody else trained, from its checkpoint alone."""
 
 
+_ROOT = click.option(
+    "--root", metavar="KEY", help="The part of the file that is the network, e.g. model_state_dict; '' for all of it."
+)
+_RULES = click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="FILE", help="A TOML file that says what tensors are."
+)
+_AS_STORED = click.option(
+    "--as-stored", is_flag=True, help="Take a weight that holds several maps (q, k and v; gates; experts) as one layer."
+)
+_LIMIT = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a limit on what a file may ask for; repeatable. `weightstats formats --limits` lists them.",
+)
+
+
 @cli.command(epilog="Example: weightstats inspect model.safetensors --format json --output report.json")
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
@@ -102,18 +120,12 @@ def cli() -> None:
     metavar="X",
     help="The penalties' factor lambda.",
 )
-@click.option(
-    "--root", metavar="KEY", help="The part of the file that is the network, e.g. model_state_dict; '' for all of it."
-)
+@_ROOT
+@_RULES
+@_AS_STORED
 @click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a limit on what a file may ask for; repeatable. `weightstats formats --limits` lists them.",
-)
+@_LIMIT
 @click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read.")
 @click.option("--debug", is_flag=True, help="Show a traceback for an error.")
 def inspect(
@@ -122,6 +134,8 @@ def inspect(
     output: Path | None,
     weight_decay: float,
     root: str | None,
+    rules: Path | None,
+    as_stored: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     limits: tuple[str, ...],
@@ -147,6 +161,8 @@ def inspect(
             root=root,
             include=include,
             exclude=exclude,
+            as_stored=as_stored,
+            rules=rules,
             limits=_limits(limits),
             progress=progress.advance,
         )
@@ -161,6 +177,56 @@ def inspect(
         click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
         return UNREADABLE
     return UNREADABLE if strict and report.unread else 0
+
+
+@cli.command(epilog="Example: weightstats layers model.safetensors --rules rules.toml")
+@click.argument("checkpoint", type=click.Path(path_type=str))
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("terminal", "json", "csv")),
+    default="terminal",
+    show_default=True,
+    help="How to list.",
+)
+@_ROOT
+@_RULES
+@_AS_STORED
+@click.option("--all", "every", is_flag=True, help="A line for every tensor, also where many are alike.")
+@_LIMIT
+@click.option("--debug", is_flag=True, help="Show a traceback for an error.")
+def layers(
+    checkpoint: str,
+    format_: str,
+    root: str | None,
+    rules: Path | None,
+    as_stored: bool,
+    every: bool,
+    limits: tuple[str, ...],
+    debug: bool,
+) -> int:
+    """List what each tensor of CHECKPOINT is taken for, and why, without reading the weights.
+
+    A weight that holds several maps (q, k and v; the gates of an LSTM; a stack of experts) is shown with its parts.
+    Where a tensor is taken for the wrong thing, a rule says what it is: --rules.
+
+    Exit codes: those of `weightstats inspect`.
+    """
+    from weightstats.inspection import list_layers
+    from weightstats.renderers import layers_text
+
+    listing = list_layers(checkpoint, root=root, as_stored=as_stored, rules=rules, limits=_limits(limits))
+    for warning in listing.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    if format_ == "terminal":
+        width = max(60, shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
+        _write(layers_text.as_terminal(listing, width, every=every, warnings=False))
+    else:
+        _write(layers_text.as_json(listing) if format_ == "json" else layers_text.as_csv(listing))
+    if listing.damage is not None:
+        click.echo(printable(f"{listing.location}: {listing.damage}"), err=True)
+        return UNREADABLE
+    return 0
 
 
 def _limits(given: tuple[str, ...]) -> dict[str, int]:

@@ -1,9 +1,13 @@
 """The pipeline, in the order in which it runs: location to report."""
 
-import fnmatch
 import math
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 from weightstats.budget import beyond_budget
 from weightstats.checkpoint import Checkpoint
@@ -12,68 +16,140 @@ from weightstats.errors import CheckpointError, UsageError
 from weightstats.laws import prepare
 from weightstats.layers import Layer, Other, classify, layers_of
 from weightstats.limits import changed_limits, limit_names
+from weightstats.listing import Listing, make_listing
 from weightstats.moments import Moments, measure
-from weightstats.network import find_network
+from weightstats.network import Network, find_network
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.readers import open_checkpoint
 from weightstats.report import Report, make_report
+from weightstats.rules import Rules, RulesGiven, matches, rules_from
+
+if TYPE_CHECKING:
+    import torch
+
+Location: TypeAlias = "str | os.PathLike[str] | torch.nn.Module"
+"""Where the weights are: a path, or a module that lives in this process."""
 
 NOT_SELECTED = "left out by --include or --exclude"
 
 
 def inspect(
-    location: str,
+    location: Location,
     *,
     weight_decay: float = DEFAULT_WEIGHT_DECAY,
     root: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     as_stored: bool = False,
+    rules: RulesGiven = None,
     limits: Mapping[str, int] = MappingProxyType({}),
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Read the checkpoint at `location` (a file, a shard index or a folder) and report on its layers.
 
+    `location` may be a torch.nn.Module as well: it is measured as it is now, in place and in this thread, and is left
+    as it is; its classes tell what its parameters are for. Its weights as its parametrizations, weight and spectral
+    normalisations make them are what is measured.
+
     `root` names the part of the file that is the network, where the choice made without it is wrong. With `include`,
-    only layers whose name matches one of the patterns (shell style, `*` and `?`) are reported; `exclude` leaves out
-    those that match. A weight that holds several maps (q, k and v; the gates of an LSTM; a stack of experts) is one
-    layer a map, unless `as_stored`. `limits` changes some of those in `weightstats.limits`, by name. `progress` is called with the
+    only layers whose name matches one of the patterns (shell style, `*` and `?`; a part of a fused weight by its own
+    name or by that of the whole) are reported; `exclude` leaves out those that match. A weight that holds several maps
+    (q, k and v; the gates of an LSTM; a stack of experts) is one layer a map, `NAME[part]`, unless `as_stored`. `rules`
+    is a TOML file, or its tables as mappings, that says what tensors are, over all that is found: see
+    `weightstats.rules`. `limits` changes some of those in `weightstats.limits`, by name. `progress` is called with the
     bytes read so far and the bytes to read.
 
     Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there, for
-    a limit that is not in the table and for a negative weight decay. A tensor that cannot be read is in the report's
-    `unread`, and harms no other.
+    a limit that is not in the table, for a negative weight decay and for rules that cannot be read or do not fit. A
+    tensor that cannot be read is in the report's `unread`, and harms no other.
     """
     if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
         raise UsageError(f"the weight decay must be 0 or more, not {weight_decay}")
+    with _limits(limits):
+        how = (as_stored, rules_from(rules))
+        return _inspected(location, weight_decay, root, (include, exclude), how, workers, progress)
+
+
+def list_layers(
+    location: Location,
+    *,
+    root: str | None = None,
+    as_stored: bool = False,
+    rules: RulesGiven = None,
+    limits: Mapping[str, int] = MappingProxyType({}),
+) -> Listing:
+    """What each tensor of the checkpoint at `location` is taken for, and why; no weight is read.
+
+    The arguments and the errors are those of `inspect`.
+    """
+    with _limits(limits):
+        return make_listing(*_opened(location, root, as_stored, rules_from(rules)))
+
+
+def _limits(limits: Mapping[str, int]) -> AbstractContextManager[None]:
     unknown = [name for name in limits if name not in limit_names()]
     if unknown:
         raise UsageError(f"there is no limit {unknown[0]!r}; there are {', '.join(limit_names())}")
-    with changed_limits(limits):
-        return _inspected(str(location), weight_decay, root, (include, exclude), as_stored, workers, progress)
+    return changed_limits(limits)
 
 
 def _inspected(
-    location: str,
+    location: Location,
     weight_decay: float,
     root: str | None,
     patterns: tuple[Sequence[str], Sequence[str]],
-    as_stored: bool,
+    how: tuple[bool, Rules],
     workers: int | None,
     progress: Callable[[int, int], None],
 ) -> Report:
     include, exclude = patterns
-    checkpoint = open_checkpoint(location)
-    if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
-        raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
-    network = effective(find_network(checkpoint, root))
-    found = classify(network, as_stored=as_stored)
+    checkpoint, network, found = _opened(location, root, *how)
     items = [_selected(item, include, exclude) for item in found]
     if (include or exclude) and layers_of(found) and not layers_of(items):
         raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
+    if _as_module(location) is not None:
+        workers = 1  # torch has threads of its own, and devices that a forked process cannot use
     measured, merged = _measured(items, checkpoint.bytes, workers, progress)
     return make_report(checkpoint, network, items, measured, merged, weight_decay)
+
+
+def _opened(
+    location: Location, root: str | None, as_stored: bool, rules: Rules
+) -> tuple[Checkpoint, Network, tuple[Layer | Other, ...]]:
+    """What is known of a checkpoint before its weights are read."""
+    checkpoint, network = _network_at(location, root)
+    items = classify(network, as_stored=as_stored, rules=rules)
+    second_names = {name: first for layer in layers_of(items) for name, first in _tied_names(layer)}
+    idle = rules.without_effect([named.name for named in network.tensors], second_names)
+    return replace(checkpoint, warnings=(*checkpoint.warnings, *idle)), network, items
+
+
+def _network_at(location: Location, root: str | None) -> tuple[Checkpoint, Network]:
+    """The checkpoint, and the network in it with its effective weights."""
+    module = _as_module(location)
+    if module is not None:
+        from weightstats.effective_weights.live_modules import worked_out
+        from weightstats.modules import read_module
+
+        live = read_module(module)
+        return live.checkpoint, effective(worked_out(find_network(live.checkpoint, root), live.effective))
+    checkpoint = open_checkpoint(str(location))
+    if not checkpoint.tensors and (checkpoint.damage or not checkpoint.unread):
+        raise CheckpointError(checkpoint.location, checkpoint.damage or _nothing_to_measure(checkpoint))
+    return checkpoint, effective(find_network(checkpoint, root))
+
+
+def _as_module(location: Location) -> "torch.nn.Module | None":
+    """The location if it is a module; torch, which takes a second to import, has been imported if there is one."""
+    torch = sys.modules.get("torch")
+    return location if torch is not None and isinstance(location, torch.nn.Module) else None
+
+
+def _tied_names(layer: Layer) -> list[tuple[str, str]]:
+    """The other names of a layer's stored tensor, each with the name under which it is counted."""
+    stored = layer.part_of or layer.name
+    return [(name.removesuffix(layer.name.removeprefix(stored)), stored) for name in layer.tied_to]
 
 
 def _nothing_to_measure(checkpoint: Checkpoint) -> str:
@@ -89,10 +165,11 @@ def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str
     """A layer that the patterns leave out becomes one of the others, so that it is still accounted for."""
     if not isinstance(item, Layer):
         return item
-    wanted = not include or any(fnmatch.fnmatchcase(item.name, pattern) for pattern in include)
-    if wanted and not any(fnmatch.fnmatchcase(item.name, pattern) for pattern in exclude):
+    names = {item.name, item.part_of or item.name}
+    wanted = not include or any(matches(pattern, name) for pattern in include for name in names)
+    if wanted and not any(matches(pattern, name) for pattern in exclude for name in names):
         return item
-    return Other(item.name, "not selected", item.tensor, NOT_SELECTED)
+    return Other(item.name, "not selected", item.tensor, NOT_SELECTED, item.stored, item.part_of)
 
 
 def _measured(

@@ -140,6 +140,17 @@ def sentences(fit: Fit) -> tuple[str, str]:
     return _prediction(fit), _verdict(fit)
 
 
+def briefly(fit: Fit) -> str:
+    """The fit in one line: the constant, the free exponent, the verdict."""
+    if fit.layers < 2:
+        return f"{'one layer' if fit.layers else 'no layer'} is left, which tests nothing."
+    constant = f"c = {_number(fit.constant)}, scatter {_number(fit.spread)}"
+    if fit.verdict == "undetermined":
+        return f"{constant}; undetermined: {fit.because}."
+    low, high = (_signed(end) for end in fit.exponent_interval)
+    return f"{constant}, free exponent {_signed(fit.exponent)} (95 % interval {low} to {high}): {fit.verdict}."
+
+
 def _prediction(fit: Fit) -> str:
     if fit.layers == 0:
         return f"There is no layer that the law {fit.law} could be fitted to."

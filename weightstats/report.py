@@ -424,11 +424,13 @@ def _lost(items: Sequence[Layer | Other], failed: Mapping[str, str]) -> int:
 
 
 def _stored_name(item: Layer | Other | Beside) -> str:
-    return (item.part_of if isinstance(item, Layer) else None) or item.name
+    return (None if isinstance(item, Beside) else item.part_of) or item.name
 
 
 def _accounting(layers: Sequence[Layer], others: Sequence[Other | Beside], unread_tensors: int) -> Accounting:
     seen: set[tuple[object, ...]] = set()
+    with_layers = {layer.part_of for layer in layers if layer.part_of is not None}
+    others = [other for other in others if _stored_name(other) not in with_layers]
     in_layers, in_others, unread = _tally(layers, seen), _tally(others, seen), Tally(unread_tensors, 0, 0)
     return Accounting(
         stored=Tally(

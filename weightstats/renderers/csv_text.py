@@ -30,6 +30,9 @@ _PLAIN = (
     "left_out_because",
     "predicted_mean_square",
     "ratio",
+    "part_of",
+    "scale_free",
+    "merged_mean_square",
 )
 
 COLUMNS = _PLAIN + tuple(
@@ -49,7 +52,7 @@ def render(report: Report) -> str:
     for layer in report.layers:
         penalties = [layer.penalties[penalty] for penalty in PENALTIES]
         numbers = [value for part in penalties for value in (part.value, part.share, part.decay_multiplier)]
-        writer.writerow([_cell(value) for value in (*_plain(layer), *numbers)])
+        writer.writerow([cell(value) for value in (*_plain(layer), *numbers)])
     return text.getvalue()
 
 
@@ -60,7 +63,8 @@ def _plain(layer: LayerRow) -> list[object]:
     return values
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """One value as a cell that no spreadsheet takes for a formula."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):

@@ -20,10 +20,11 @@ def render(report: Report) -> str:
     lines += [f"- **Warning:** {escaped(warning)}" for warning in report.checkpoint.warnings]
     lines += [
         "",
-        *(escaped(sentence) for sentence in report.findings),
+        *(escaped(sentence) for sentence in (*report.findings, words.without_free(report)) if sentence),
         "",
         *_layers(report),
         "",
+        *_notes(report),
         *_splits(report),
         "",
         escaped(words.evenest(report)),
@@ -39,9 +40,23 @@ def _layers(report: Report) -> list[str]:
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in words.rows_of(report.layers):
-        cells = [escaped(row.name), escaped(row.kind), row.shape, row.n_in, row.n_out, row.mean_square, row.ratio]
+        cells = [
+            escaped(row.name),
+            escaped(row.kind),
+            row.shape,
+            row.n_in,
+            row.n_out,
+            row.mean_square,
+            row.marked_ratio,
+        ]
         lines.append(f"| {' | '.join([*cells, *map(words.percent, row.shares)])} |")
     return lines
+
+
+def _notes(report: Report) -> list[str]:
+    """What the table's marks mean, and what it has no column for, a list behind it."""
+    lines = [f"- {escaped(line)}" for line in (words.free(report), *words.merged(report)) if line]
+    return [*lines, ""] if lines else []
 
 
 def _splits(report: Report) -> list[str]:

@@ -12,9 +12,9 @@ def render(report: Report) -> str:
     """HTML: what was read, the finding, and the layers."""
     head = "".join(f"<th>{title}</th>" for title in _HEAD)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(report))
-    paragraphs = "".join(
-        f"<p>{escape(line)}</p>" for line in (*words.header(report), *report.findings, *_warnings(report))
-    )
+    found = (*report.findings, words.without_free(report), words.free(report), *words.merged(report))
+    lines = (*words.header(report), *found, *_warnings(report))
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
     return f"<div>{paragraphs}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -32,7 +32,7 @@ def _rows(report: Report) -> list[list[str]]:
             row.n_in,
             row.n_out,
             row.mean_square,
-            row.ratio,
+            row.marked_ratio,
             *map(words.percent, row.shares),
         ]
         for row in words.rows_of(report.layers)

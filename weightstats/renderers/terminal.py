@@ -77,9 +77,13 @@ def _print(console: Console, report: Report, width: int) -> None:
         if left > 0:
             console.print(Text(f"… {left:,} more rows; --format csv and json list every layer", "bold"))
         console.print(Text(_legend(report), "dim"))
+        for line in (words.free(report), *words.merged(report)):
+            if line:
+                console.print(Text(line, "dim"))
     console.print()
-    for sentence in report.findings:
-        console.print(Text(sentence, "bold"))
+    for sentence in (*report.findings, words.without_free(report)):
+        if sentence:
+            console.print(Text(sentence, "bold"))
     if report.layers:
         console.print()
         console.print(_splits(report))
@@ -114,11 +118,22 @@ def _table(rows: tuple[words.Row, ...], layout: Layout) -> Table:
         title = words.TITLES[penalty]
         table.add_column(title if layout.bar > 3 else title.replace("-", "-\n"), no_wrap=True)
     most = max((share for row in rows for share in row.shares if share == share), default=0.0)
+    some_free = any(row.scale_free for row in rows)
     for row in rows:
+        ratio = f"{row.ratio} " if some_free and not row.scale_free else row.marked_ratio  # digits stand in one column
         name = [row.name, row.kind, row.shape, row.n_in, row.n_out] if layout.one_line else [_stacked(row)]
         bars = [_bar(share, most, layout.bar) for share in row.shares]
-        table.add_row(*name, row.mean_square, row.ratio, *bars)
+        numbers = (row.mean_square, ratio)
+        if not layout.one_line:
+            numbers = (_over_two_lines(row.mean_square), _over_two_lines(ratio))
+        table.add_row(*name, *numbers, *bars)
     return table
+
+
+def _over_two_lines(text: str) -> str:
+    """A range with its ends below each other, where a row has two lines anyway."""
+    low, dash, high = text.partition("–")
+    return f"{low}–\n{high}" if low and dash else text
 
 
 def _stacked(row: words.Row) -> Text:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from weightstats import errors
+from weightstats.laws import briefly
 from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.report import LayerRow, OtherRow, Report
 
@@ -18,7 +19,16 @@ MOST_NAME = 200
 FOLD_ABOVE = 40
 """Rows above which layers that differ only in their numbers are shown as one."""
 
-_NUMBER = re.compile(r"(?:(?<=\.)|^)\d{1,9}(?=\.|$)")
+_NUMBER = re.compile(r"(?:(?<=[.\[])|^)\d{1,9}(?=[.\[\],]|$)")
+"""A number that a name counts by: `layers.3.up`, `experts[3]`, `experts[3,up]`."""
+
+_ANY_NUMBER = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
+
+FREE = "°"
+"""Marks layers whose scale does not change what the network computes."""
+
+MOST_MERGED = 3
+"""Layers whose mean square with an adapter added is written out."""
 
 
 def printable(text: str) -> str:
@@ -94,6 +104,14 @@ class Row:
     shares: tuple[float, ...]
     """Of each penalty, in the order of PENALTIES; the sum over the row's layers."""
 
+    scale_free: bool
+    """Whether its scale does not change what the network computes."""
+
+    @property
+    def marked_ratio(self) -> str:
+        """The ratio, marked where it says nothing of what the network computes."""
+        return f"{self.ratio}{FREE}" if self.scale_free else self.ratio
+
 
 def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
     """The lines of the table, numbered blocks folded where there are more than FOLD_ABOVE layers."""
@@ -101,8 +119,8 @@ def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
         return tuple(_row([layer]) for layer in layers)
     groups: dict[tuple[object, ...], list[LayerRow]] = {}
     for layer in layers:
-        template = _NUMBER.sub("{}", layer.name)
-        key = (template, layer.kind, layer.shape, layer.dtype, layer.n_in, layer.n_out, layer.left_out_because)
+        alike = (layer.kind, layer.shape, layer.dtype, layer.n_in, layer.n_out)
+        key = (template(layer.name), *alike, layer.left_out_because, layer.scale_free)
         groups.setdefault(key, []).append(layer)
     return tuple(_row(members) for members in groups.values())
 
@@ -113,14 +131,15 @@ def _row(members: Sequence[LayerRow]) -> Row:
     tied = "".join(f" = {printable(name)}" for name in first.tied_to) if len(members) == 1 else ""
     harm = f" ({nonfinite:,} NaN or infinite)" if nonfinite else ""
     return Row(
-        name=f"{printable(_folded_name(members))}{tied}{harm}",
-        kind=first.kind,
+        name=f"{folded_name([member.name for member in members])}{tied}{harm}",
+        kind=printable(first.kind),
         shape=shape(first.shape),
         n_in=f"{first.n_in:,}",
         n_out=f"{first.n_out:,}",
         mean_square=_span([member.mean_square for member in members], number),
         ratio=_span([member.ratio for member in members], ratio) if first.fitted else "–",
         shares=tuple(sum(member.penalties[penalty].share for member in members) for penalty in PENALTIES),
+        scale_free=first.scale_free,
     )
 
 
@@ -131,13 +150,32 @@ def _span(values: Sequence[float], worded: Callable[[float], str]) -> str:
     return low if low == high else f"{low}–{high}"
 
 
-def _folded_name(members: Sequence[LayerRow]) -> str:
-    """`layers.{0..31}.mlp.up.weight ×32`."""
-    if len(members) == 1:
-        return members[0].name
-    numbers = [[int(found) for found in _NUMBER.findall(member.name)] for member in members]
+def template(name: str) -> str:
+    """A name without the numbers that it counts by: equal for those that are folded."""
+    return _NUMBER.sub("{}", name)
+
+
+def loose_template(text: str) -> str:
+    """A text without any numbers."""
+    return _ANY_NUMBER.sub("{}", text)
+
+
+def folded_name(names: Sequence[str], *, loose: bool = False) -> str:
+    """Names of one template as one: `layers.{0..31}.mlp.up.weight ×32`."""
+    if len(names) == 1:
+        return printable(names[0])
+    return f"{printable(_together(names, _ANY_NUMBER if loose else _NUMBER))} ×{len(names):,}"
+
+
+def folded_text(texts: Sequence[str]) -> str:
+    """Texts of one loose template as one: `followed by blocks.{0..31}.norm`."""
+    return printable(texts[0] if len(set(texts)) == 1 else _together(texts, _ANY_NUMBER))
+
+
+def _together(texts: Sequence[str], number: re.Pattern[str]) -> str:
+    numbers = [[int(found) for found in number.findall(text)] for text in texts]
     columns = iter([sorted(set(column)) for column in zip(*numbers, strict=True)])
-    return f"{_NUMBER.sub(lambda _: _braced(next(columns)), members[0].name)} ×{len(members)}"
+    return number.sub(lambda _: _braced(next(columns)), texts[0])
 
 
 def _braced(values: Sequence[int]) -> str:
@@ -174,10 +212,14 @@ def header(report: Report) -> tuple[str, ...]:
     """What was read, in one or two lines."""
     part = report.checkpoint
     counts = f"{part.tensors:,} tensors, {part.parameters:,} parameters"
-    lines = [f"{printable(part.location)}: {part.format}, {size(part.bytes)}, {counts}"]
-    if part.root:
-        lines.append(f"Network: {printable(part.root)} ({printable(part.root_because)}).")
-    wrappers = [name for name in part.dropped_from_names if name.rstrip(".") not in part.root.split(".")]
+    first = f"{printable(part.location)}: {part.format}, {size(part.bytes)}, {counts}"
+    return (first, *network(part.root, part.root_because, part.dropped_from_names))
+
+
+def network(root: str, because: str, dropped: Sequence[str]) -> tuple[str, ...]:
+    """Which part of the checkpoint was taken, and what its names lack; nothing where that is all of it."""
+    lines = [f"Network: {printable(root)} ({printable(because)})."] if root else []
+    wrappers = [name for name in dropped if name.rstrip(".") not in root.split(".")]
     if wrappers:
         lines.append(f"Dropped from every name: {', '.join(printable(name) for name in wrappers)}")
     return tuple(lines)
@@ -186,8 +228,46 @@ def header(report: Report) -> tuple[str, ...]:
 def accounted(report: Report) -> str:
     """The sum of what was found, in one sentence."""
     tally = report.accounting
+    layers = with_layers(tally.layers.tensors, len(report.layers))
     return (
-        f"{tally.stored.tensors:,} tensors = {tally.layers.tensors:,} layers + {tally.others.tensors:,} others "
+        f"{tally.stored.tensors:,} tensors = {layers} + {tally.others.tensors:,} others "
         f"+ {tally.unread.tensors:,} unread; {tally.stored.elements:,} elements in {size(tally.stored.bytes)} = "
         f"{tally.layers.elements:,} in layers + {tally.others.elements:,} in others."
     )
+
+
+def with_layers(tensors: int, layers: int) -> str:
+    """`7 layers`, or `5 (holding 17 layers)` where several are fused in one tensor."""
+    counted = f"{layers:,} layer{'' if layers == 1 else 's'}"
+    return counted if tensors == layers else f"{tensors:,} (holding {counted})"
+
+
+def free(report: Report) -> str:
+    """What FREE means, '' where no layer is marked."""
+    if not any(layer.scale_free for layer in report.layers):
+        return ""
+    return f"{FREE}: behind a normalisation, its scale does not change what the network computes."
+
+
+def without_free(report: Report) -> str:
+    """The fit without the layers whose scale does not matter, in one sentence; '' where it is the same."""
+    fit = report.fit_without_scale_free
+    if fit is None:
+        return ""
+    left = report.fit.layers - fit.layers
+    which = "the layer" if left == 1 else f"the {left:,} layers"
+    return f"Without {which} whose scale does not matter ({FREE}): {briefly(fit)}"
+
+
+def merged(report: Report) -> tuple[str, ...]:
+    """Lines on the mean squares of weights with their low-rank adapters added."""
+    found = [layer for layer in report.layers if layer.merged_because is not None]
+    lines = []
+    for layer in found[:MOST_MERGED]:
+        value = "not known" if layer.merged_mean_square is None else number(layer.merged_mean_square)
+        was = number(layer.mean_square)
+        because = printable(layer.merged_because or "")
+        lines.append(f"With its adapter: {printable(layer.name)} mean sq. {value} (was {was}; {because})")
+    if len(found) > MOST_MERGED:
+        lines.append(f"… {len(found) - MOST_MERGED:,} more layers with an adapter; --format csv and json list them all")
+    return tuple(lines)
