@@ -82,7 +82,7 @@ def test_on_a_narrow_terminal_the_reason_has_a_line_of_its_own() -> None:
     lines = run("layers", SILERO, COLUMNS="80").stdout.splitlines()
     start = lines.index("conv2.weight")
     assert lines[start + 1] == "  conv1d 64×128×3 F32, 384 → 192"
-    assert lines[start + 2].startswith("  fans from shape: 3 dimensions")
+    assert lines[start + 2].startswith("  fans from shape: a kernel of 3 dimensions")
     assert lines[lines.index("conv2.bias") + 1] == "  bias 64 F32: added to a layer's output"
 
 

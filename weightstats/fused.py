@@ -5,7 +5,7 @@ fits neither stays whole.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,9 @@ class Fused:
     """Whether the configuration beside the weights says so."""
 
 
+_ANY_FUSION = re.compile("|".join(f"(?:{fusion.pattern.pattern})" for fusion in (*ATTENTION, *PAIRS)))
+
+
 def fused(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | None:
     """The maps in a weight whose dimensions count what `axes` says (letters of `tensors.Use`); None for one map."""
     if "O" not in axes:
@@ -53,13 +56,10 @@ def fused(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | N
     axis = axes.index("O")
     if axes.count("O") > 1:
         return None
-    inner = (
-        _gates(name, shape, axis, around)
-        or _attention(name, shape, axes, around)
-        or _named_pair(name, shape, axes, around)
-        or _state_space(name, shape, axis, around)
-        or _gated(name, shape, axes, around)
-    )
+    inner = _gates(name, shape, axis, around)
+    if inner is None and _ANY_FUSION.search(path_of(name)):
+        inner = _attention(name, shape, axes, around) or _named_pair(name, shape, axes, around)
+    inner = inner or _state_space(name, shape, axis, around) or _gated(name, shape, axes, around)
     if "B" not in axes or axes.count("B") > 1 or shape[axes.index("B")] == 1:
         return inner
     return _stack(shape, axes.index("B"), inner)
@@ -80,16 +80,15 @@ def _stack(shape: Shape, axis: int, inner: Fused | None) -> Fused | None:
     count = shape[axis]
     if count > MOST_STACKED:
         return None
-    because = f"a stack of {count} maps"
     if inner is None or not inner.parts:
         parts = tuple(Part(str(index), (Slice(axis, index, 1, count),)) for index in range(count))
-        return Fused(parts, count, "", because)
+        return Fused(parts, count, "", "")
     parts = tuple(
         Part(f"{index},{part.name}", (Slice(axis, index, 1, count), *part.slices))
         for index in range(count)
         for part in inner.parts
     )
-    return Fused(parts, len(parts), "", f"{because}, each with {inner.because}")
+    return Fused(parts, len(parts), "", f"each with {inner.because}")
 
 
 def _gates(name: str, shape: Shape, axis: int, around: Surroundings) -> Fused | None:
@@ -272,20 +271,19 @@ def _gated(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | 
     path = path_of(name)
     parent, _, module = path.rpartition(".")
     axis = axes.index("O")
-    for up, down, _ in UP_AND_DOWN:
-        if module != up or shape[axis] % 2:
+    if shape[axis] % 2:
+        return None
+    for down in _DOWN.get(module, ()):
+        after = around.units.get(f"{parent}.{down}" if parent else down)
+        if after is None:
             continue
-        for after in _named(around, f"{parent}.{down}" if parent else down):
-            taken = after[0] if down == "depthwise_conv" else _inputs(after, axes, len(shape))
-            if taken * 2 == shape[axis]:
-                return _halves(("first", "second"), taken, axis, f"as {down} beside it takes {taken}")
+        taken = after.shape[0] if down == "depthwise_conv" else _inputs(after.shape, axes, len(shape))
+        if taken * 2 == shape[axis]:
+            return _halves(("first", "second"), taken, axis, f"as {down} beside it takes {taken}")
     return None
 
 
-def _named(around: Surroundings, path: str) -> Iterator[Shape]:
-    unit = around.units.get(path)
-    if unit is not None:
-        yield unit.shape
+_DOWN = {up: [down for other, down, _ in UP_AND_DOWN if other == up] for up, _, _ in UP_AND_DOWN}
 
 
 def _inputs(shape: Shape, axes: str, dimensions: int) -> int:

@@ -91,7 +91,7 @@ def _groups_of_transposed(unit: Unit, around: Surroundings) -> int:
 
 def _groups(unit: Unit, around: Surroundings) -> tuple[int, str]:
     """The groups of a convolution, and how they were told."""
-    plain = f"{len(unit.shape)} dimensions"
+    plain = f"a kernel of {len(unit.shape)} dimensions"
     if groups := _groups_of_config(unit, around):
         return groups
     if unit.shape[1] == 1 < unit.shape[0]:
@@ -107,7 +107,7 @@ def _groups_of_config(unit: Unit, around: Surroundings) -> tuple[int, str] | Non
     for pattern, key in GROUPS_BY_CONFIG:
         groups = around.setting(key) or 0
         if groups and unit.shape[0] % groups == 0 and re.search(pattern, unit.path):
-            return groups, f"{len(unit.shape)} dimensions; {groups} groups, by {key} of the configuration"
+            return groups, f"a kernel of {len(unit.shape)} dimensions; {groups} groups, by {key} of the configuration"
     return None
 
 

@@ -181,3 +181,6 @@ GROUPS_BY_CONFIG: tuple[tuple[str, str], ...] = (
     (r"output\.conv1d$", "output_groups"),
 )
 """(pattern of a convolution's path, key of the configuration that has its groups): transformers."""
+
+DOWN_MODULE = re.compile(r"down|output|(^|_)w2|(^|_)wo|fc2|c_proj|out_proj|^w_?out|2$")
+"""The second of two layers of a perceptron, which gives out what the network's width is."""

@@ -195,7 +195,7 @@ def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Oth
         )
         if found is None:
             return [layer]
-        because = f"{because}; {found.because}"
+        because = "; ".join(filter(None, (because, found.because)))
         if found.by_config and layer.fans_from in ("name", "shape"):
             layer = replace(layer, fans_from="graph")
         if not found.parts:

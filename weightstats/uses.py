@@ -11,6 +11,7 @@ from weightstats.layer_names import (
     BUFFERS,
     CAUSAL_MASK,
     CONVOLUTION_LEAF,
+    DOWN_MODULE,
     EMBEDDING_MODULE,
     HEAD_MODULE,
     HEADS_APART,
@@ -191,7 +192,7 @@ def _linear(name: str, shape: Shape, around: Surroundings) -> Use | None:
     if bias == shape[1:] and shape[0] != shape[1]:
         return Use("linear", "IO", "a matrix whose bias has its second size", by="shape")
     because = "a matrix" if WEIGHT_LEAF.search(name) else "a matrix whose name says nothing else"
-    return Use("linear", "OI", because, by="shape")
+    return Use("linear", "OI", f"{because}, outputs first as torch keeps them", by="shape")
 
 
 def _stack(name: str, shape: Shape, around: Surroundings) -> Use | None:
@@ -216,32 +217,22 @@ def _orientation(path: str, shape: Shape, around: Surroundings) -> tuple[str, st
     _, first, second = shape
     bias = around.bias_of(path)
     if bias is not None and first != second and bias[-1:] in ((first,), (second,)):
-        return (
-            ("BOI", "outputs first, as its bias has") if bias[-1] == first else ("BIO", "outputs last, as its bias has")
-        )
+        return _outputs_first(bias[-1] == first, "as its bias has")
     for other in around.beside(path):
         if len(other.shape) != 3 or other.shape[0] != shape[0]:
             continue
-        # what one gives out (or a half of it, gated) is what the other takes
-        one, two = (
-            (shape[1:], other.shape[1:])
-            if first * second >= math.prod(other.shape[1:])
-            else (other.shape[1:], shape[1:])
-        )
-        outputs_first = one[0] == 2 * two[1] and one[1] == two[0]
-        inputs_first = one[1] == 2 * two[0] and one[0] == two[1]
-        if outputs_first != inputs_first:
-            beside = (
-                f"{other.path.rpartition('.')[2]} beside it takes half of what it gives out or gives out what it takes"
-            )
-            return ("BOI", f"outputs first: {beside}") if outputs_first else ("BIO", f"inputs first: {beside}")
-    router = around.router_width(path)
-    if router is not None and first != second and router in (first, second):
-        takes_in = LINEAR_IN.search(path.rpartition(".")[2]) is None
-        width_first = router == first
-        return ("BIO" if width_first == takes_in else "BOI"), f"by the {router} channels that the router takes"
-    return "BOI", "outputs first, as most keep them"
+        up, down = sorted((shape[1:], other.shape[1:]), key=math.prod, reverse=True)
+        # a gated unit gives out twice what the other takes
+        as_torch = up[0] == 2 * down[1] and up[1] == down[0]
+        turned = up[1] == 2 * down[0] and up[0] == down[1]
+        if as_torch != turned:
+            return _outputs_first(as_torch, f"by the sizes of {other.path.rpartition('.')[2]} beside it")
+    width = around.router_width(path)
+    if width is not None and first != second and width in (first, second):
+        gives_width = DOWN_MODULE.search(path.rpartition(".")[2]) is not None
+        return _outputs_first((width == first) == gives_width, f"by the {width} channels that the router takes")
+    return _outputs_first(True, "as most keep them")
 
 
-LINEAR_IN = re.compile(r"down|output|(^|_)w2|(^|_)wo|fc2|c_proj|out_proj|^w_?out|2$")
-"""The second of two layers, which gives out what the network's width is."""
+def _outputs_first(is_so: bool, evidence: str) -> tuple[str, str]:
+    return ("BOI", f"outputs first, {evidence}") if is_so else ("BIO", f"inputs first, {evidence}")
