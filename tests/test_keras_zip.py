@@ -139,7 +139,7 @@ def test_the_configuration_tells_layers_of_one_class_apart(tmp_path: Path) -> No
         ("functional.layers.conv2d.vars.0", ("conv2d", 8, 6)),
         ("conv2d_1.vars.0", ("conv2d", 72, 72)),
         ("einsum_dense.vars.0", ("linear", 3, 9)),
-        ("bidirectional.forward_layer.cell.vars.0", ("gru", 8, 12)),
+        *((f"bidirectional.forward_layer.cell.vars.0[{gate}]", ("gru", 8, 4)) for gate in ("update", "reset", "new")),
     ]
     because = {tensor.path[-3:]: tensor.use.because for tensor in checkpoint.tensors if tensor.use}
     assert "beta" in because["batch_normalization", "vars", "0"]

@@ -144,6 +144,13 @@ def test_the_operator_gives_the_fans(tmp_path: Path, use: str) -> None:
     assert ((layer.kind, layer.n_in, layer.n_out), layer.fans_from) == (expected, "graph")
 
 
+def test_the_gates_of_the_old_lstm_lie_in_the_rows_of_one_matrix(tmp_path: Path) -> None:
+    found = one(tmp_path, T("w", (4, 2)), Op(OPERATORS.LSTM, [0, 0, 1, 0, 0], [2]), data=floats(*range(1, 9)))
+    layers = [item for item in classify(find_network(found)) if isinstance(item, Layer)]
+    assert [layer.name for layer in layers] == [f"w[{gate}]" for gate in ("input", "cell", "forget", "output")]
+    assert [(layer.n_in, layer.n_out) for layer in layers] == [(2, 1)] * 4
+
+
 @pytest.mark.parametrize(
     ("operator", "kind"),
     [

@@ -131,9 +131,9 @@ class Use:
     outputs. The dimension I counts the inputs of one group and O the outputs of all, in a transposed convolution
     the other way round."""
 
-    by: Literal["module", "graph", "name"] = "graph"
-    """Whether the class of a live module says so, operators (or the classes of layers) in the file, or a name that the
-    format gives this meaning."""
+    by: Literal["module", "graph", "name", "shape", "rule"] = "graph"
+    """Whether the class of a live module says so, operators (or the classes of layers) in the file, a name that has
+    this meaning, shapes, or a rule of the user's."""
 
     parts: tuple[Part, ...] = ()
     """The maps that are stacked in it, if there are several; together they hold every element once. `axes` is then of

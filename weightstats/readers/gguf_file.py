@@ -254,7 +254,7 @@ def _tensor(file: File, header: Header, entry: Entry) -> Tensor:
 
     shape = entry.sizes[::-1]
     storage = Storage(file, header.data_start + entry.offset, _size(file, entry) or 0, header.order)
-    use = use_of(entry.name, shape, str(header.metadata.get("general.type")))
+    use = use_of(entry.name, shape, header.metadata)
     if type_.is_plain:
         return make_tensor((entry.name,), shape, type_.name, storage, use=use)
     return encoded((entry.name,), shape, encoding_of(type_, header.order, gguf), storage, use)

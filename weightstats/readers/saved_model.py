@@ -15,7 +15,7 @@ from weightstats.readers import tensorflow_checkpoint
 from weightstats.schemas.graph_constants import constant, is_listed
 from weightstats.schemas.tensor_bundle import read_bundle
 from weightstats.schemas.tensorflow_graph import Graph, Node, read_graph, saved_keys, uses_in
-from weightstats.schemas.tensorflow_layouts import use_by_name
+from weightstats.schemas.tensorflow_layouts import combined, use_of
 from weightstats.schemas.trackable_objects import dotted
 from weightstats.tensors import Tensor
 
@@ -112,7 +112,10 @@ def _variable_checkpoint(file: File, index: File, described: Field) -> Checkpoin
         return replace(whole, warnings=(*whole.warnings, UNSEEN.format(error)))
     by_key = dict(zip(keys, whole.tensors, strict=True))
     uses = uses_in(graph, {value: by_key[key].shape for value, key in saved.items() if key in by_key})
-    used = by_key | {saved[value]: replace(by_key[saved[value]], use=use) for value, use in uses.items()}
+    used = by_key | {
+        saved[value]: replace(by_key[saved[value]], use=combined(use, by_key[saved[value]].use))
+        for value, use in uses.items()
+    }
     return replace(whole, tensors=tuple(used.values()))
 
 
@@ -129,9 +132,7 @@ def constants_of(file: File, graph: Graph, format_: str) -> Checkpoint:
         except TensorError as error:
             unread.append(Unread(path[0], str(error)))
     uses = uses_in(graph, {key: tensor.shape for key, tensor in tensors.items()})
-    used = tuple(
-        replace(tensor, use=uses.get(key) or use_by_name(key[1], tensor.shape)) for key, tensor in tensors.items()
-    )
+    used = tuple(replace(tensor, use=use_of(uses.get(key), key[1], tensor.shape)) for key, tensor in tensors.items())
     return Checkpoint(file.location, format_, file.size, used, tuple(unread), warnings=(FOLDED,))
 
 

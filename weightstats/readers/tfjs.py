@@ -23,7 +23,7 @@ from weightstats.pieces import Concatenated
 from weightstats.places import File, open_inside
 from weightstats.schemas.keras_layers import Model, model_in
 from weightstats.schemas.tensorflow_graph import Graph, Node, uses_in
-from weightstats.schemas.tensorflow_layouts import use_by_name
+from weightstats.schemas.tensorflow_layouts import use_of
 from weightstats.schemas.trackable_objects import dotted
 from weightstats.tensors import Storage, Tensor, make_tensor
 
@@ -73,7 +73,7 @@ def read(file: File) -> Checkpoint:
     model = _keras_model(document) if isinstance(document, dict) else Model(None)
     uses = uses_in(Graph(nodes, {}), {("", name): tensor.shape for name, tensor in found.tensors.items()})
     tensors = tuple(
-        replace(tensor, use=uses.get(("", name)) or use_by_name(name, tensor.shape, model))
+        replace(tensor, use=use_of(uses.get(("", name)), name, tensor.shape, model))
         for name, tensor in found.tensors.items()
     )
     quantised = sum(tensor.dtype.name not in DTYPES for tensor in tensors)

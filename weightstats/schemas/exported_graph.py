@@ -5,8 +5,9 @@ https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/native_functio
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from weightstats.tensors import Use
@@ -19,6 +20,8 @@ TRANSPOSED_CONVOLUTION = re.compile(r"conv_transpose[123]d")
 
 RECURRENT = re.compile(r"(?P<kind>lstm|gru|rnn)(_tanh|_relu)?(_cell)?")
 """Operators whose matrices are (gates of outputs, inputs)."""
+
+_PROJECTION = re.compile(r"(^|[._])weight_hr(_l\d+)?(_reverse)?$")
 
 PRODUCTS = {
     ("linear", "weight"): ("linear", "OI"),
@@ -36,6 +39,12 @@ TURNED = {"t": (), "permute": ([1, 0],), "transpose": ([0, 1], [1, 0], [-2, -1],
 """Operators that change rows for columns, with the dimensions that they are then given."""
 
 NORMALISATION = re.compile(r"_?(native_)?(batch|layer|group|instance|rms)_norm(_legit_no_training)?")
+
+BY_CHANNEL = re.compile(r".*(batch|instance)_norm.*")
+"""Those that take the mean of each channel away, and a bias of the layer with it."""
+
+PRODUCT = re.compile(r"_?conv(olution|[123]d)|conv_transpose[123]d|linear|addmm|mm|matmul")
+"""Operators of layers that give their product as it is."""
 
 NORMALISING = {
     "weight": Use("norm", "", "scale of a normalisation"),
@@ -71,15 +80,20 @@ def uses_of(program: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Us
     inputs = list(_inputs(item(item(module, "signature"), "input_specs")))
     values = {value: _Value(name, shapes[name]) for value, name, _ in inputs if name in shapes}
     uses: dict[str, Use] = {}
+    readers = _readers(item(module, "graph"))
     for record in items(item(item(module, "graph"), "nodes")):
         node = _node(record)
         if node is None:
             continue
+        scale_free = _normalised(node, readers) if PRODUCT.fullmatch(node.operator) else ""
         for argument, name in node.tensors:
             if name in values:
                 use = _use(node, argument, values[name])
                 if use is not None:
-                    uses.setdefault(values[name].name, use)
+                    use = replace(use, scale_free=scale_free) if use.axes else use
+                    known = uses.setdefault(values[name].name, use)
+                    if known.scale_free and not use.scale_free:  # used a second time, where its scale matters
+                        uses[values[name].name] = replace(known, scale_free="")
         passed = _passed_on(node, values)
         if passed is not None:
             values[node.output] = passed
@@ -123,6 +137,32 @@ def _node(record: Any) -> _Node | None:
             numbers[argument] = next((value[key] for key in ("as_int", "as_bool", "as_ints") if key in value), None)
     outputs = [name for output in items(item(record, "outputs")) for name in _tensors(output)]
     return _Node(match["name"], tuple(tensors), numbers, outputs[0] if outputs else "")
+
+
+def _readers(graph: Any) -> dict[str, list[tuple[_Node | None, str]]]:
+    """The nodes that read each value, and as which argument; None for another operator and for the result."""
+    readers: dict[str, list[tuple[_Node | None, str]]] = defaultdict(list)
+    for record in items(item(graph, "nodes")):
+        node = _node(record)
+        for given in items(item(record, "inputs")):
+            for name in _tensors(item(given, "arg")):
+                readers[name].append((node, str(item(given, "name"))))
+    for output in items(item(graph, "outputs")):
+        for name in _tensors(output):
+            readers[name].append((None, ""))
+    return readers
+
+
+def _normalised(node: _Node, readers: Mapping[str, Sequence[tuple[_Node | None, str]]]) -> str:
+    """Why the scale of what a node multiplies with does not matter, '' where it may."""
+    read = readers.get(node.output, ())
+    after, argument = read[0] if len(read) == 1 else (None, "")
+    if after is None or argument != "input" or not NORMALISATION.fullmatch(after.operator):
+        return ""
+    is_biased = node.operator == "addmm" or any(name == "bias" for name, _ in node.tensors)
+    if is_biased and not BY_CHANNEL.fullmatch(after.operator):
+        return ""
+    return f"its output goes only into torch's operator {after.operator}"
 
 
 def _tensors(value: Any) -> Iterator[str]:
@@ -170,6 +210,8 @@ def _use(node: _Node, argument: str, value: _Value) -> Use | None:
     if NORMALISATION.fullmatch(node.operator):
         return NORMALISING.get(argument)
     recurrent = RECURRENT.fullmatch(node.operator)
+    if recurrent and rank == 2 and _PROJECTION.search(value.name):
+        return Use("linear", "OI", f"the projection of torch's operator {node.operator}")
     if recurrent and rank == 2:
         return Use(recurrent["kind"], "OI", f"a weight of torch's operator {node.operator}")
     is_transposed = TRANSPOSED_CONVOLUTION.fullmatch(node.operator) or node.numbers.get("transposed") is True

@@ -34,7 +34,16 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "
 UINT32, TEXT, ARRAY = 4, 8, 9
 INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 
-KEPT = ("general.alignment", "general.type", "split.no", "split.count", "split.tensors.count")
+KEPT = (
+    *("general.alignment", "general.type", "general.architecture", "split.no", "split.count", "split.tensors.count"),
+)
+
+SIZES = ("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+         "embedding_length", "feed_forward_length", "expert_feed_forward_length")  # fmt: skip
+"""Keys behind the name of the architecture that tell what a fused matrix holds; a list, one number a layer, is left."""
+
+MOST_SIZES = 64
+"""Keys of sizes that are kept: of one architecture there are fewer."""
 
 _STEP = 1 << 16
 
@@ -64,7 +73,7 @@ class Header:
 
     data_start: int
     metadata: dict[str, int | str]
-    """Of the keys in KEPT: whole numbers and texts; what has another type is left out."""
+    """Of the keys in KEPT and SIZES: whole numbers and texts; what has another type is left out."""
 
 
 def read_header(file: File) -> Header:
@@ -173,7 +182,8 @@ def _metadata(walk: _Walk, count: int) -> dict[str, int | str]:
         seen.add(key)
         name = key.decode(errors="replace")
         type_ = walk.number("I")
-        if name not in KEPT:
+        is_size = name.partition(".")[2] in SIZES and type_ in INTEGERS and len(kept) < MOST_SIZES
+        if name not in KEPT and not is_size:
             _skip(walk, name, type_)
         elif name == "general.alignment" and type_ != UINT32:
             walk.refuse(f"its general.alignment has the metadata type {type_}, not an unsigned 32-bit integer")

@@ -5,9 +5,11 @@ gguf-py 0.19 (gguf/constants.py), whose names llama.cpp's graphs look for. Only 
 name and shape do are here.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weightstats.tensors import Use
+from weightstats.tensors import Part, Slice, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,66 @@ _BY_NAME = {name: convention for convention in CONVENTIONS for name in conventio
 IMPORTANCE = Use("buffer", "", "sums of an importance matrix, as the file's general.type says: no weights")
 
 
-def use_of(name: str, shape: tuple[int, ...], file_type: str) -> Use | None:
-    """What a tensor is used for, None where name and shape have to decide; `file_type` is the file's general.type."""
-    if file_type == "imatrix":
+GATE_FIRST = ("phi3", "chatglm", "glm4")
+"""Architectures whose `ffn_up` holds the gate as well, before it: llama.cpp, src/models, LLM_FFN_SWIGLU."""
+
+MOST_EXPERTS = 2_048
+"""Of a stack that is taken apart: published ones have up to 512."""
+
+_BLOCK = re.compile(r"(^|\.)blk\.\d+\.(attn_qkv|ffn_up)\.weight$")
+
+
+def use_of(name: str, shape: tuple[int, ...], metadata: Mapping[str, int | str]) -> Use | None:
+    """What a tensor is used for, None where name and shape have to decide; `metadata` is what the header keeps."""
+    if metadata.get("general.type") == "imatrix":
         return IMPORTANCE
     module, _, last = name.removesuffix(".weight").rpartition(".")
+    if len(shape) == 2 and _BLOCK.search(name):
+        return _fused(last, shape, metadata)
     convention = _BY_NAME.get(last) or _BY_NAME.get(f"{module.rpartition('.')[2]}.{last}")
     if convention is None or len(convention.axes) not in (0, len(shape)):
         return None
     groups = shape[0] if convention.kind.startswith("depthwise") else 1
-    return Use(convention.kind, convention.axes, convention.because, groups, by="name")
+    parts = _experts(shape) if last == "ffn_gate_up_exps" else ()
+    return Use(convention.kind, convention.axes, convention.because, groups, by="name", parts=parts)
+
+
+def _experts(shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """The gate and the other half of each expert."""
+    count, rows, _ = shape
+    if rows % 2 or count > MOST_EXPERTS:
+        return ()
+    halves = (("gate", Slice(1, 0, rows // 2, rows)), ("up", Slice(1, rows // 2, rows // 2, rows)))
+    return tuple(
+        Part(f"{expert},{half}", (Slice(0, expert, 1, count), cut)) for expert in range(count) for half, cut in halves
+    )
+
+
+def _fused(last: str, shape: tuple[int, ...], metadata: Mapping[str, int | str]) -> Use | None:
+    """A matrix that holds several maps one after the other, by the sizes in the metadata; None where those do not add
+    up to its rows, so that it may be one map.
+    """
+    architecture = str(metadata.get("general.architecture", ""))
+
+    def size(key: str) -> int:
+        value = metadata.get(f"{architecture}.{key}", 0)
+        return value if isinstance(value, int) and value > 0 else 0
+
+    rows = shape[0]
+    if last == "ffn_up":
+        length = size("feed_forward_length")
+        if architecture not in GATE_FIRST or length == 0 or rows != 2 * length:
+            return None
+        sizes, because = {"gate": length, "up": length}, f"GGUF's name, with a feed_forward_length of {length:,}"
+    else:
+        heads = size("attention.head_count")
+        others = size("attention.head_count_kv") or heads
+        head = size("attention.key_length") or (size("embedding_length") // heads if heads else 0)
+        values = size("attention.value_length") or head
+        sizes = {"q": heads * head, "k": others * head, "v": others * values}
+        because = f"GGUF's name, with a head_count of {heads:,} and {others:,}"
+    if 0 in sizes.values() or sum(sizes.values()) != rows:
+        return None
+    starts = {part: sum(list(sizes.values())[:number]) for number, part in enumerate(sizes)}
+    parts = tuple(Part(part, (Slice(0, starts[part], count, rows),)) for part, count in sizes.items())
+    return Use("linear", "OI", because, by="name", parts=parts)

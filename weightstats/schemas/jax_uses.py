@@ -5,10 +5,12 @@ https://dm-haiku.readthedocs.io/en/latest/api.html. Both put the inputs before t
 positions. Kernels with one dimension of inputs and one of outputs are known by their name elsewhere and left out here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from weightstats.schemas.gates import BLOCKED, KERAS, gates
 from weightstats.tensors import Use
 
 Path: TypeAlias = tuple[str, ...]
@@ -16,6 +18,18 @@ Shape: TypeAlias = tuple[int, ...]
 
 _ATTENTION = {"query": "IOO", "key": "IOO", "value": "IOO", "out": "IIO"}
 """Projections of flax.linen.MultiHeadDotProductAttention: (embedding, heads, size of a head), and back."""
+
+
+_CELLS = {
+    "lstm": tuple(f"{of}{gate}" for of in "ih" for gate in "ifgo"),
+    "gru": tuple(f"{of}{gate}" for of in "ih" for gate in "rzn"),
+}
+"""The matrices of flax.linen.LSTMCell, OptimizedLSTMCell and GRUCell, one for each gate."""
+
+_HAIKU_LSTM = re.compile(r"(^|/)(\w*_)?lstm(_\d+)?/(~/)?linear$")
+"""Haiku's LSTM, whose linear layer is given the inputs and the hidden state side by side."""
+
+_LONGEST_NAME = 256
 
 
 def uses_of(shapes: Mapping[Path, Shape]) -> dict[Path, Use]:
@@ -26,14 +40,50 @@ def uses_of(shapes: Mapping[Path, Shape]) -> dict[Path, Use]:
         module, leaf = path[-2:-1], path[-1:]
         if leaf == ("kernel",):
             bias = shapes.get((*path[:-1], "bias"))
-            use = _attention(path, shape, shapes) or _transposed(module, shape, bias) or _kernel(shape, bias)
+            use = (
+                _cell(path, shape, shapes)
+                or _attention(path, shape, shapes)
+                or _transposed(module, shape, bias)
+                or _kernel(shape, bias)
+            )
         elif leaf == ("w",):
-            use = _haiku(shape, shapes.get((*path[:-1], "b")))
+            use = _haiku_lstm(path, shape) or _haiku(shape, shapes.get((*path[:-1], "b")))
+        elif leaf in (("w_i",), ("w_h",)):
+            use = _haiku_gru(path, shape, shapes)
         elif leaf == ("embedding",) and module and len(shape) == 2:
             use = Use("embedding", "IO", "the table of flax.linen.Embed, by its name")
         if use is not None:
             found[path] = replace(use, by="name")
     return found
+
+
+def _cell(path: Path, shape: Shape, shapes: Mapping[Path, Shape]) -> Use | None:
+    """A matrix of one gate of a recurrent cell, beside those of all others."""
+    if len(path) < 2 or len(shape) != 2:
+        return None
+    for kind, modules in _CELLS.items():
+        if path[-2] in modules:
+            beside = [shapes.get((*path[:-2], module, "kernel")) for module in modules]
+            if all(other is not None and len(other) == 2 and other[-1] == shape[-1] for other in beside):
+                return Use(kind, "IO", f"the {path[-2]} of a recurrent cell, beside its other gates")
+    return None
+
+
+def _haiku_lstm(path: Path, shape: Shape) -> Use | None:
+    """The one matrix of Haiku's LSTM: (inputs and hidden state, gates of outputs)."""
+    if len(shape) != 2 or not _HAIKU_LSTM.search("/".join(path[:-1])[-_LONGEST_NAME:]):
+        return None
+    parts = gates(BLOCKED["lstm"], 1, shape[1]) if shape[0] * 4 > shape[1] else ()
+    return Use("lstm", "IO", "its module's name: the linear layer of Haiku's LSTM", parts=parts) if parts else None
+
+
+def _haiku_gru(path: Path, shape: Shape, shapes: Mapping[Path, Shape]) -> Use | None:
+    """A matrix of Haiku's GRU, beside the other."""
+    hidden = shapes.get((*path[:-1], "w_h"), ())
+    beside = shapes.get((*path[:-1], "w_i"), ())
+    if len(hidden) != 2 or len(beside) != 2 or beside[1] != hidden[1] or hidden[0] * 3 != hidden[1]:
+        return None
+    return Use("gru", "IO", "its name beside the other matrix of Haiku's GRU", parts=gates(KERAS["gru"], 1, shape[1]))
 
 
 def _attention(path: Path, shape: Shape, shapes: Mapping[Path, Shape]) -> Use | None:

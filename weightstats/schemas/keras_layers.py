@@ -6,11 +6,13 @@ The configuration is data: it is looked up here, and what it would have Keras im
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from weightstats.errors import quoted
-from weightstats.tensors import Use
+from weightstats.schemas.gates import KERAS, gates
+from weightstats.schemas.keras_normalised import normalised_in
+from weightstats.tensors import Part, Use
 
 KERNELS: dict[str, tuple[str, str]] = {
     "Dense": ("linear", "IO"),
@@ -22,8 +24,8 @@ KERNELS: dict[str, tuple[str, str]] = {
     "Conv1DTranspose": ("conv_transpose1d", "KOI"),
     "Conv2DTranspose": ("conv_transpose2d", "KKOI"),
     "Conv3DTranspose": ("conv_transpose3d", "KKKOI"),
-    "DepthwiseConv1D": ("depthwise_conv1d", "KBO"),
-    "DepthwiseConv2D": ("depthwise_conv2d", "KKBO"),
+    "DepthwiseConv1D": ("depthwise_conv1d", "KOO"),
+    "DepthwiseConv2D": ("depthwise_conv2d", "KKOO"),
     "SimpleRNN": ("rnn", "IO"),
     "SimpleRNNCell": ("rnn", "IO"),
     "LSTM": ("lstm", "IO"),
@@ -85,8 +87,8 @@ UNKNOWN_CLASS: dict[tuple[str, int], tuple[str, str]] = {
     ("kernel", 2): ("linear", "IO"),
     ("kernel", 4): ("conv2d", "KKIO"),
     ("recurrent_kernel", 2): ("rnn", "IO"),
-    ("depthwise_kernel", 3): ("depthwise_conv1d", "KBO"),
-    ("depthwise_kernel", 4): ("depthwise_conv2d", "KKBO"),
+    ("depthwise_kernel", 3): ("depthwise_conv1d", "KOO"),
+    ("depthwise_kernel", 4): ("depthwise_conv2d", "KKOO"),
     ("pointwise_kernel", 3): ("conv1d", "KIO"),
     ("pointwise_kernel", 4): ("conv2d", "KKIO"),
     ("embeddings", 2): ("embedding", "IO"),
@@ -97,6 +99,7 @@ ATTENTION = {"query": "IOO", "key": "IOO", "value": "IOO", "output": "IIO"}
 """Axes of the kernels of MultiHeadAttention, whose heads are a dimension of their own."""
 
 _ATTENTION_PART = re.compile(r"_?(query|key|value|output)_dense|(query|key|value)|attention_(output)")
+_RECURRENT = re.compile("LSTM|GRU")
 _NUMBERED = re.compile(r"_\d+$")
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 
@@ -151,6 +154,7 @@ class Model:
         self.config = config
         self.by_name: dict[str, LayerConfig | None] = {}
         self.by_keys: dict[tuple[str, ...], tuple[LayerConfig, tuple[int, ...]]] = {}
+        self._scale_free: dict[int, str] = {}
         waiting: list[tuple[LayerConfig, tuple[str, ...], tuple[int, ...]]] = [(config, (), ())] if config else []
         while waiting:
             layer, keys, place = waiting.pop()
@@ -160,7 +164,10 @@ class Model:
             known = self.by_name.setdefault(layer.name, layer)
             if known is not None and known.class_name != layer.class_name:
                 self.by_name[layer.name] = None
-            listed = enumerate(_counted(layer.layers).items())
+            reasons = normalised_in(layer.class_name, layer.options) if layer.layers else {}
+            inside = layer.layers
+            self._scale_free.update({id(one.whole): reasons[one.name] for one in inside if one.name in reasons})
+            listed = enumerate(_counted(inside).items())
             waiting += [(inner, (*keys, "layers", key), (*place, number)) for number, (key, inner) in listed]
 
     def use(self, path: tuple[str, ...], shape: tuple[int, ...], named: str, count: int) -> Use | None:
@@ -179,7 +186,10 @@ class Model:
         if leaf == "kernel" and part and len(shape) == 3 and (layer is None or layer.class_name not in KERNELS):
             axes = ATTENTION[next(filter(None, part.groups()))]
             return Use("linear", axes, "an attention's kernel, its heads a dimension of their own")
-        return _use(layer, leaf, shape)
+        use = _use(layer, leaf, shape)
+        if use is None or not use.axes or layer is None or leaf == "recurrent_kernel":
+            return use
+        return replace(use, scale_free=self._scale_free.get(id(layer.whole), ""))
 
     def place(self, path: tuple[str, ...]) -> tuple[int, ...]:
         """Where the layer of a tensor with numbered variables comes in the model, () where that is not known."""
@@ -309,7 +319,25 @@ def _use(layer: LayerConfig | None, leaf: str, shape: tuple[int, ...]) -> Use | 
         return None
     groups = layer.options.get("groups", 1) if layer and leaf == "kernel" else 1
     outputs = shape[axes.index("O")] if "O" in axes else 0
-    return Use(kind, axes, of, groups if isinstance(groups, int) and groups > 0 and outputs % groups == 0 else 1)
+    groups = groups if isinstance(groups, int) and groups > 0 and outputs % groups == 0 else 1
+    if kind.startswith("depthwise"):
+        groups = max(1, shape[-2])
+    by: Literal["graph", "name"] = "graph" if layer and layer.whole else "name"
+    return Use(kind, axes, of, groups, by, _gates(layer, leaf, axes, shape))
+
+
+def _gates(layer: LayerConfig | None, leaf: str, axes: str, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """The gates of a recurrent layer, whose maps lie side by side in its columns."""
+    match = _RECURRENT.search(layer.class_name) if layer else None
+    if match is None or axes[-1] != "O" or leaf not in ("kernel", "recurrent_kernel"):
+        return ()
+    names = KERAS[match[0].lower()]
+    units = layer.options.get("units", layer.options.get("filters")) if layer else None
+    if isinstance(units, int) and units * len(names) != shape[-1]:
+        return ()
+    if leaf == "recurrent_kernel" and shape[-2] * len(names) != shape[-1]:
+        return ()
+    return gates(names, len(shape) - 1, shape[-1])
 
 
 def _axes(layer: LayerConfig | None, leaf: str, shape: tuple[int, ...]) -> tuple[str, str]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from weightstats.limits import LIMITS
-from weightstats.schemas.onnx_operators import OTHERS, SCALES, VALUES_ONLY, Weight, weights_of
+from weightstats.schemas.gates import ONNX, gates
+from weightstats.schemas.onnx_normalised import normalised_in
+from weightstats.schemas.onnx_operators import OTHERS, RECURRENT, SCALES, VALUES_ONLY, Weight, weights_of
 from weightstats.schemas.onnx_records import Attribute, Function, Model, Node, Stored
 from weightstats.schemas.onnx_values import REARRANGED, UNKNOWN, Known, Scaled, Seen, Values
-from weightstats.tensors import Use
+from weightstats.tensors import Part, Use
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Of the operators that are known. The others' may have the same names and do something else."""
@@ -56,7 +58,7 @@ def uses_of(model: Model, integers: Integers) -> Uses:
     walk = _Walk(model.functions, integers)
     values: Values = {}
     walk.define(model.graph.tensors, values)
-    walk.visit(model.graph.nodes, values, 0)
+    walk.visit(model.graph.nodes, model.graph.outputs, values, 0)
     return Uses(walk.found, frozenset(walk.operators), walk.left > 0)
 
 
@@ -88,8 +90,11 @@ class _Walk:
             axes = tuple(range(len(tensor.shape))) if tensor.shape is not None else (0,)
             values[tensor.name] = Known((Seen(tensor, axes),))
 
-    def visit(self, nodes: Sequence[Node], values: Values, depth: int) -> None:
+    def visit(self, nodes: Sequence[Node], outputs: Sequence[str], values: Values, depth: int) -> None:
         """Follow the nodes of one graph; `values` are those of the graphs around it too."""
+        if self.left <= 0:
+            return
+        normalised = normalised_in(nodes, outputs, _vectors(nodes, values), DOMAINS)
         for node in nodes:
             self.left -= 1
             if self.left <= 0:
@@ -99,12 +104,12 @@ class _Walk:
                 self._call(function, node, values, depth)
             elif node.domain in DOMAINS:
                 self.operators.add(node.operator)
-                self._operator(node, values)
+                self._operator(node, values, normalised.get(next(iter(node.outputs), ""), ""))
             for attribute in node.attributes.values():
                 for graph in attribute.graphs:
                     inner: Values = ChainMap({}, *(values.maps if isinstance(values, ChainMap) else [values]))
                     self.define(graph.tensors, inner)
-                    self.visit(graph.nodes, inner, depth + 1)
+                    self.visit(graph.nodes, graph.outputs, inner, depth + 1)
 
     def _call(self, function: Function, node: Node, values: Values, depth: int) -> None:
         """Follow a function's nodes with the values that it is called with."""
@@ -112,11 +117,12 @@ class _Walk:
             return
         given = [values.get(name, UNKNOWN) for name in node.inputs]
         inner: Values = dict(zip(function.inputs, given, strict=False))
-        self.visit([_with_arguments(called, node.attributes) for called in function.nodes], inner, depth + 1)
+        nodes = [_with_arguments(called, node.attributes) for called in function.nodes]
+        self.visit(nodes, function.outputs, inner, depth + 1)
         for formal, name in zip(function.outputs, node.outputs, strict=False):
             values[name] = inner.get(formal, UNKNOWN)
 
-    def _operator(self, node: Node, values: Values) -> None:
+    def _operator(self, node: Node, values: Values, scale_free: str) -> None:
         place = LIMITS.onnx_nodes - self.left
         if node.operator == "Constant":
             self.define([tensor for held in node.attributes.values() for tensor in held.tensors], values)
@@ -131,7 +137,7 @@ class _Walk:
         for index, known in enumerate(inputs):
             for seen in known.seen:
                 if (weight := weights.get(index)) is not None:
-                    layer = _layer_use(seen, weight, node)
+                    layer = _layer_use(seen, weight, node, scale_free)
                     scaled = seen.scaled or _scaled_beside(node, index, seen, layer, inputs)
                     self._keep(seen.tensor, Found(layer, scaled, place, 3 if layer else 0))
                 else:
@@ -146,6 +152,8 @@ class _Walk:
         before = self.found.get(tensor)
         if before is None or found.worth > before.worth:
             self.found[tensor] = found
+        elif before.use and before.use.scale_free and not (found.use and found.use.scale_free):
+            self.found[tensor] = replace(before, use=replace(before.use, scale_free=""))
 
     def _in_blocks(self, node: Node, inputs: list[Known], place: int) -> None:
         """Note the weights of a MatMulNBits: (outputs, blocks, bytes), with a scale for each block."""
@@ -168,7 +176,7 @@ class _Walk:
             if places is None or places[0] is not None or inputs[index].whole is None:
                 continue
             seen = inputs[index].seen[0]
-            layer = _layer_use(seen, weight, node)
+            layer = _layer_use(seen, weight, node, "")
             zero_point = inputs[places[1]].whole if places[1] < len(inputs) else None
             if layer is not None and (zero_point is not None or _is_absent(node, places[1])):
                 waiting = replace(seen, scaled=Scaled(seen.tensor, _tensor_of(zero_point), None))
@@ -309,7 +317,7 @@ def _scaled(scale: Seen, zero_point: Seen | None, seen: Seen, layer: Use) -> Sca
     return None
 
 
-def _layer_use(seen: Seen, weight: Weight, node: Node) -> Use | None:
+def _layer_use(seen: Seen, weight: Weight, node: Node, scale_free: str) -> Use | None:
     """What a layer makes of the dimensions of a stored tensor; None where it does not say of all."""
     shape = seen.tensor.shape
     if shape is None or len(weight.axes) != len(seen.axes):
@@ -325,7 +333,33 @@ def _layer_use(seen: Seen, weight: Weight, node: Node) -> Use | None:
         return None
     is_depthwise = weight.kind.startswith("conv") and weight.groups > 1 and counts["I"] == 1
     kind = f"depthwise_{weight.kind}" if is_depthwise and "transpose" not in weight.kind else weight.kind
-    return Use(kind, "".join(letters), f"{weight.role} of {node.label}", weight.groups)
+    because = f"{weight.role} of {node.label}"
+    return Use(kind, "".join(letters), because, weight.groups, parts=_gates(seen, node), scale_free=scale_free)
+
+
+def _gates(seen: Seen, node: Node) -> tuple[Part, ...]:
+    """The gates of a recurrent layer; none where the file has them in another order than the operator."""
+    shape = seen.tensor.shape
+    if node.operator not in RECURRENT or not seen.is_whole or shape is None or len(seen.axes) != len("BOI"):
+        return ()
+    direction_axis, axis, _ = seen.axes
+    names = ONNX[RECURRENT[node.operator]]
+    hidden = node.attributes.get("hidden_size", Attribute()).integer
+    if axis is None or shape[axis] != len(names) * (hidden or shape[axis] // len(names)):
+        return ()
+    directions = 1 if direction_axis is None else shape[direction_axis]
+    return gates(names, axis, shape[axis], directions, direction_axis)
+
+
+def _vectors(nodes: Sequence[Node], values: Values) -> frozenset[str]:
+    """Names of stored values that have one number for each channel, among them those that the nodes hold."""
+    stored = [(name, known.whole.tensor) for name, known in values.items() if known.whole is not None]
+    for node in nodes:
+        if node.operator == "Constant" and node.outputs:
+            stored += [(node.outputs[0], tensor) for held in node.attributes.values() for tensor in held.tensors]
+    return frozenset(
+        name for name, tensor in stored if tensor.shape is not None and sum(size != 1 for size in tensor.shape) < 2
+    )
 
 
 def _other_use(node: Node, index: int, seen: Seen, inputs: list[Known]) -> Use | None:

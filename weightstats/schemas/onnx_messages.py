@@ -130,6 +130,7 @@ class _Parser:
             raise DamageError(f"nests its messages {over('onnx_depth')}")
         nodes: list[Field] = []
         tensors: list[Stored] = []
+        outputs: list[str] = []
         for inner in self._inside(part):
             if inner.number == 1:
                 self._count("onnx_nodes")
@@ -138,7 +139,9 @@ class _Parser:
                 tensors.append(self._tensor(inner, scope))
             elif inner.number == 15:
                 tensors.append(self._sparse(inner, scope))
-        return Graph(self._nodes(nodes, scope, depth), tuple(tensors))
+            elif inner.number == 12:
+                outputs += [self._text(text) for text in self._inside(inner) if text.number == 1]
+        return Graph(self._nodes(nodes, scope, depth), tuple(tensors), tuple(outputs))
 
     def _function(self, part: Field, number: int) -> Function:
         texts: dict[int, list[str]] = {1: [], 4: [], 5: [], 10: [], 13: []}

@@ -87,6 +87,7 @@ class Graph:
 
     nodes: tuple[Node, ...]
     tensors: tuple[Stored, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

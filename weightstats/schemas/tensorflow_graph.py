@@ -7,7 +7,7 @@ their fields are numbered here as they stand there. Nothing of a graph is run.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from weightstats.containers.protobuf import BYTES, DamageError, Field, fields, text
@@ -79,6 +79,12 @@ Value: TypeAlias = tuple[str, str]
 """What a node makes or a function is given: the function in which it is, and its name there."""
 
 _EINSUM = re.compile(r"(\.\.\.)?([a-zA-Z]+),([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)")
+
+NORMALISED = ("conv2d", "conv1d", "conv_transpose2d", "depthwise_conv2d")
+"""Kinds of layer whose output a FusedBatchNorm takes as it is: four dimensions."""
+
+_MOST_BETWEEN = 4
+"""Operators between a layer and its normalisation."""
 
 _MOST_STEPS = 200_000
 """From value to value, on the way from variables to the operators that use them."""
@@ -189,10 +195,40 @@ def _attribute(message: Message, entry: Field, wanted: Sequence[str]) -> dict[st
 def uses_in(graph: Graph, shapes: Mapping[Value, tuple[int, ...]]) -> dict[Value, Use]:
     """What the graph uses each value for; the values are those with a shape."""
     uses: dict[Value, Use] = {}
+    direct = _direct(graph)
     for value, node, index in _readers(graph, shapes):
-        if value not in uses and (use := _use(node, index, shapes[value])) is not None:
-            uses[value] = use
+        use = _use(node, index, shapes[value])
+        if use is None:
+            continue
+        use = replace(use, scale_free=_normalised(node, direct)) if use.kind in NORMALISED else use
+        known = uses.setdefault(value, use)
+        if use.axes and known.scale_free and not use.scale_free:  # used a second time, where its scale matters
+            uses[value] = replace(known, scale_free="")
     return uses
+
+
+def _direct(graph: Graph) -> dict[Value, list[tuple[Node, int]]]:
+    """The nodes that read each value, and as which of their inputs."""
+    direct: dict[Value, list[tuple[Node, int]]] = defaultdict(list)
+    for node in graph.nodes:
+        for index, name in enumerate(node.inputs):
+            direct[node.scope, name].append((node, index))
+    return direct
+
+
+def _normalised(node: Node, direct: Mapping[Value, Sequence[tuple[Node, int]]]) -> str:
+    """Why the scale of what a node multiplies with does not matter: its output goes into a batch normalisation only,
+    which takes a bias away again as well."""
+    for _ in range(_MOST_BETWEEN):
+        readers = direct.get((node.scope, node.name), ())
+        if len(readers) != 1 or readers[0][1] != 0:
+            return ""
+        node = readers[0][0]
+        if node.operator.startswith("FusedBatchNorm"):
+            return f"its output goes only into the batch normalisation {node.name}"
+        if node.operator not in ("BiasAdd", "Identity"):
+            return ""
+    return ""
 
 
 def saved_keys(file: File, graph: Graph) -> dict[Value, str]:
@@ -224,10 +260,7 @@ def _texts(file: File, value: Field) -> list[str]:
 
 def _readers(graph: Graph, values: Iterable[Value]) -> Iterator[tuple[Value, Node, int]]:
     """Each value with the nodes that read it, as it is or in another form, and as which of their inputs."""
-    direct: dict[Value, list[tuple[Node, int]]] = defaultdict(list)
-    for node in graph.nodes:
-        for index, name in enumerate(node.inputs):
-            direct[node.scope, name].append((node, index))
+    direct = _direct(graph)
     steps = 0
     for value in values:
         seen, waiting = {value}, [value]

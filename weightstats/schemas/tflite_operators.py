@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weightstats.containers.flatbuffer import Table
+from weightstats.schemas.gates import BLOCKED, gates
 from weightstats.tensors import Use
 
 OPERATORS: dict[int, str] = {
@@ -213,11 +214,18 @@ class Uses:
             groups = shape[3] // multiplier if multiplier > 0 and shape[3] % multiplier == 0 else shape[3]
         if kind == "depthwise_conv1d":
             groups = shape[0]
-        return Use(kind, axes, because, max(1, groups))
+        is_fused = kind == "lstm" and _is_basic(operator)
+        parts = gates(BLOCKED["lstm"], 0, shape[0]) if is_fused else ()
+        return Use(kind, axes, because, max(1, groups), parts=parts)
+
+
+def _is_basic(operator: Operator) -> bool:
+    """Whether an operator is an LSTM with the old kernel."""
+    return operator.name == "LSTM" and len(operator.inputs) == len(("data", "activation", "weights", "bias", "state"))
 
 
 def _meaning(index: int, operator: Operator) -> Meaning | None:
-    if operator.name == "LSTM" and len(operator.inputs) == len(("data", "activation", "weights", "bias", "state")):
+    if _is_basic(operator):
         return BASIC_LSTM.get(index)
     if operator.name in ELEMENTWISE:
         return PARAMETER
