@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import Memory, values
 
-from weightstats.effective_weights import low_rank, merged
+from weightstats.effective_weights import effective, low_rank, merged
 from weightstats.effective_weights.adapter_names import factor_of
 from weightstats.inspection import inspect
 from weightstats.layers import Layer, classify
+from weightstats.network import find_network
+from weightstats.readers import open_checkpoint
 from weightstats.report import Report
-from weightstats.tensors import Storage, Tensor, make_tensor
+from weightstats.tensors import Slice, Storage, Tensor, make_tensor, part_of
 
 PEFT_SHAPES: dict[str, tuple[int, ...]] = {
     "embed.base_layer.weight": (11, 6),
@@ -80,7 +82,6 @@ def adapter(outputs: int = 5, inputs: int = 7, rank: int = 2) -> dict[str, torch
 
 def tensor_of(array: torch.Tensor) -> Tensor:
     """Whatever its strides."""
-    content = array.contiguous().as_strided((array.numel(),), (1,)).numpy().tobytes()
     axes = sorted(range(array.dim()), key=lambda axis: -array.stride(axis))
     content = array.permute(axes).contiguous().numpy().tobytes()
     return make_tensor(
@@ -114,10 +115,6 @@ def test_the_merged_elements_are_pefts(tmp_path: Path) -> None:
     state = waves(PEFT_SHAPES)
     torch.save(state, tmp_path / "pytorch_model.bin")
     (tmp_path / "adapter_config.json").write_text(json.dumps(PEFT_SETTINGS))
-    from weightstats.effective_weights import effective
-    from weightstats.network import find_network
-    from weightstats.readers import open_checkpoint
-
     for named in effective(find_network(open_checkpoint(str(tmp_path)))).tensors:
         if named.merged is not None:
             mean_square, largest = PEFT_MERGED[named.name.split(".")[2]]
@@ -284,9 +281,6 @@ def test_a_base_of_float64_is_merged_in_float64(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_a_fused_base_are_merged_each_for_itself() -> None:
-    pytest.importorskip("weightstats.tensors")
-    from weightstats.tensors import Slice, part_of
-
     state = adapter(6, 7)
     tensor = merged.merged(*(tensor_of(value) for value in state.values()), 1.0, transposed=False)
     assert isinstance(tensor, Tensor)
@@ -439,3 +433,13 @@ def test_a_live_classification_sees_the_factors_as_layers(tmp_path: Path) -> Non
     _, network = network_of(tmp_path, adapter())
     found = {item.name: item.kind for item in classify(network) if isinstance(item, Layer)}
     assert found == {"fc.weight": "linear", "fc.lora_A.weight": "low_rank", "fc.lora_B.weight": "low_rank"}
+
+
+def test_an_adapter_is_added_to_a_base_that_is_quantised(tmp_path: Path) -> None:
+    state = adapter()
+    codes = (state["fc.weight"] * 16).to(torch.float8_e4m3fn)
+    found = row(reported(tmp_path, {**state, "fc.weight": codes, "fc.weight_scale": torch.tensor(1 / 16)}), "fc.weight")
+    weight = codes.double() / 16
+    assert_measured(found, weight)
+    expected = (weight + _product(state)).square().mean().item()
+    assert found.merged_mean_square == pytest.approx(expected, rel=1e-6)

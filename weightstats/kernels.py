@@ -135,7 +135,8 @@ def _groups_by_channels(unit: Unit, around: Surroundings) -> tuple[int, str]:
     for place in _near(unit):
         for given in (outputs, *around.widths(place)) if around.is_repeated(unit) else (outputs,):
             groups = _divided(given, inputs, outputs)
-            if groups and around.gives_out(place, given, besides=unit):
+            halved = groups == 2 and len(unit.shape) == 3
+            if groups and not halved and around.gives_out(place, given, besides=unit):
                 return (
                     groups,
                     f"{groups} groups of {inputs}: {given} channels are given out beside it, {inputs} nowhere",

@@ -134,7 +134,7 @@ class _WeightNorm(Computed):
         """Of the runs from `start` to before `stop`: magnitude over norm."""
         if self._outer > 1:
             whole = remembered(self.number, partial(self._worked_out, 0, self._slices))
-            return whole.take(np.arange(start, stop), mode="wrap")
+            return whole[np.arange(start, stop) % self._slices]
         step = max(1, STEP_ELEMENTS // self._inner)
         blocks = []
         for first in range(start // step * step, stop, step):
