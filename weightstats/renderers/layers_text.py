@@ -22,6 +22,9 @@ WIDEST_NAME = 0.36
 """Of a wide terminal's columns: what names may take, or more where the reasons need less than NARROWEST_WHY columns."""
 
 NARROWEST_WHY = 48
+LEAST_WHY = 40
+"""Columns below which reasons are better put on lines of their own."""
+
 MINIMUM = 20
 _HANGING = 4
 """Columns by which a line is moved in that continues another."""
@@ -100,7 +103,7 @@ def as_terminal(listing: Listing, width: int, *, every: bool = False, warnings: 
         "Unread": _unread(listing.unread, fold),
     }
     lines = [part for line in _header(listing) for part in _wrapped(line, width)]
-    laid_out = _in_columns if width >= WIDE else _stacked
+    laid_out = _in_columns if all(_has_columns(entries, width) for entries in sections.values()) else _stacked
     for title, entries in sections.items():
         if entries:
             lines += ["", f"{title}:", *laid_out(entries, width)]
@@ -234,10 +237,7 @@ def _in_columns(entries: Sequence[Entry], width: int) -> Iterator[str]:
     rows = [entry.cells for entry in entries]
     used = [any(row[index] for row in rows) for index in range(len(HEAD))]
     titles = [title if shown else "" for title, shown in zip(HEAD, used, strict=True)]
-    widths = [max(cell_len(text) for text in column) for column in zip(titles, *rows, strict=True)]
-    room = width - sum(widths[1:-1]) - _GAP * (sum(used) - 1)
-    widths[0] = min(widths[0], max(int(WIDEST_NAME * width), room - min(widths[-1], NARROWEST_WHY)))
-    widths[-1] = max(MINIMUM, room - widths[0])
+    widths = _widths(entries, width)
     for row in (titles, *rows):
         name, why = _wrapped(row[0], widths[0]), _wrapped(row[-1], widths[-1])
         for index in range(max(len(name), len(why))):
@@ -245,6 +245,27 @@ def _in_columns(entries: Sequence[Entry], width: int) -> Iterator[str]:
             texts = (*name[index : index + 1], *[""] * (index >= len(name)), *middle, *(why[index : index + 1]))
             cells = [_padded(text, widths[place], place) for place, text in enumerate(texts) if used[place]]
             yield (" " * _GAP).join(cells)
+
+
+def _widths(entries: Sequence[Entry], width: int) -> list[int]:
+    """Of each column, so that a line has at most `width`; 0 for one that is empty throughout."""
+    rows = [entry.cells for entry in entries]
+    used = [any(row[index] for row in rows) for index in range(len(HEAD))]
+    titles = [title if shown else "" for title, shown in zip(HEAD, used, strict=True)]
+    widths = [max(cell_len(text) for text in column) for column in zip(titles, *rows, strict=True)]
+    room = width - sum(widths[1:-1]) - _GAP * (sum(used) - 1)
+    reason = widths[-1]
+    widths[0] = min(widths[0], max(int(WIDEST_NAME * width), room - min(reason, NARROWEST_WHY)))
+    widths[-1] = max(MINIMUM, room - widths[0])
+    return widths
+
+
+def _has_columns(entries: Sequence[Entry], width: int) -> bool:
+    """Whether columns leave the reasons room, on a terminal of this width."""
+    if width < WIDE or not entries:
+        return width >= WIDE
+    longest = max(cell_len(entry.why) for entry in entries)
+    return _widths(entries, width)[-1] >= min(longest, LEAST_WHY)
 
 
 def _padded(text: str, width: int, place: int) -> str:
