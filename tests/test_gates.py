@@ -183,4 +183,4 @@ def test_a_gguf_s_feed_forward_length_tells_the_gate(tmp_path: Path) -> None:
 
 def test_a_gguf_s_experts_have_a_gate_each(tmp_path: Path) -> None:
     found = in_gguf(tmp_path, "blk.0.ffn_gate_up_exps.weight", [8, 4, 2], [])
-    assert found == {f"[{expert},{half}]": (1, 2, 8) for expert in (0, 1) for half in ("gate", "up")}
+    assert found == {f"[{expert},{half}]": (2, 8) for expert in (0, 1) for half in ("gate", "up")}

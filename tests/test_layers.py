@@ -153,7 +153,10 @@ def test_fans_of_a_modules_weights_are_torchs(tmp_path: Path, case: str) -> None
 def test_a_kind_comes_with_how_it_was_decided(tmp_path: Path) -> None:
     rows = by_name(report_on(tmp_path, named(c=nn.Conv2d(5, 3, 2), fc=nn.Linear(3, 2), rnn=nn.LSTM(2, 3))).layers)
     assert (rows["c.weight"].fans_from, rows["c.weight"].kind_because) == ("shape", "a kernel of 4 dimensions")
-    assert (rows["fc.weight"].fans_from, rows["fc.weight"].kind_because) == ("shape", "a matrix, outputs first as torch keeps them")
+    assert (rows["fc.weight"].fans_from, rows["fc.weight"].kind_because) == (
+        "shape",
+        "a matrix, outputs first as torch keeps them",
+    )
     assert rows["rnn.weight_ih_l0"].fans_from == "name"
     assert rows["rnn.weight_ih_l0"].kind_because == "name of a recurrent weight"
 

@@ -62,7 +62,7 @@ def stored(file: str) -> dict[str, torch.Tensor]:
 
 @cache
 def report(file: str) -> Report:
-    return weightstats.inspect(str(PUBLISHED / file), weight_decay=WEIGHT_DECAY)
+    return weightstats.inspect(str(PUBLISHED / file), weight_decay=WEIGHT_DECAY, as_stored=True)
 
 
 @cache

@@ -271,7 +271,7 @@ def test_a_stack_of_experts_is_one_row(tmp_path: Path) -> None:
     said = [{"match": "experts", "kind": "linear", "split": 64, "axis": 0}]
     report = weightstats.inspect(str(tmp_path / "model.pt"), rules=said)
     (row,) = words.rows_of(report.layers)
-    assert (row.name, row.shape, row.n_in, row.n_out) == ("experts[{0..63}] ×64", "1×8×16", "16", "8")
+    assert (row.name, row.shape, row.n_in, row.n_out) == ("experts[{0..63}] ×64", "8×16", "16", "8")
 
 
 def test_layers_that_differ_in_their_mark_are_not_folded(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def file_name(stem: str) -> str:
 
 @cache
 def report(stem: str) -> Report:
-    return weightstats.inspect(str(TRAINED / file_name(stem)))
+    return weightstats.inspect(str(TRAINED / file_name(stem)), as_stored=True)
 
 
 @cache

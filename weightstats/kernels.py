@@ -10,6 +10,7 @@ from weightstats.layer_names import (
     DEPTHWISE,
     GROUPED,
     GROUPS_BY_CONFIG,
+    SMALLER,
     TRANSPOSED,
     UPSAMPLING,
 )
@@ -173,34 +174,41 @@ def _depthwise(unit: Unit, around: Surroundings, plain: str) -> tuple[int, str]:
     before = around.neighbour(unit, -1, len(unit.shape))
     by_name = DEPTHWISE.search(unit.name) is not None
     given = before.shape[0] if before is not None else 0
-    if given > 1 and outputs % given == 0 and outputs // given <= (1 if by_name else MOST_MULTIPLIER):
-        return (
-            given,
-            f"one input channel after {before.path if before else ''}, which gives out {given}: one group a channel",
-        )
+    most = given if by_name else MOST_MULTIPLIER * given
+    if before is not None and 1 < given <= outputs <= most and outputs % given == 0:
+        return given, f"one input channel after {before.path}, which gives out {given}: one group a channel"
+    if SMALLER.search(unit.path) and around.halved_before(unit):
+        return outputs // 2, f"one input channel after a stage of {outputs // 2}: one group a channel, two outputs each"
     if by_name:
         return outputs, "its name, and one input channel: one group a channel"
-    if field_of(unit.shape) == 1 and not around.takes_pictures(len(unit.shape)):
+    pictures = around.takes_pictures(len(unit.shape))
+    narrow = field_of(unit.shape) == 1
+    if narrow and not pictures:
         return 1, f"{plain}; one input channel and one position"
-    alone = f"{plain}; one input channel, the network's input"
-    if before is None and (around.takes_sound(unit) or not around.takes_pictures(len(unit.shape))):
-        if around.is_named_input(unit):
-            return 1, f"{alone} by its name"
-        chain = around.chain(unit, len(unit.shape))
-        after = around.neighbour(unit, 1, len(unit.shape))
-        if after is not None and any(link.shape[1] > 1 for link in chain):
-            if after.shape[1] == outputs and field_of(after.shape) > 1:
-                return 1, f"{alone}: {after.path} takes the {outputs} channels that it gives out"
-            if after.shape[:2] == (outputs, 1):
-                return 1, f"{alone}, before {after.path} that has a group for each of {outputs}"
-        if not around.has_token_table and around.first_of_its_kind(unit):
-            return 1, alone
-    elsewhere = around.takes_pictures(len(unit.shape)) or around.has_token_table
+    if before is None and (around.takes_sound(unit) or not pictures) and (evidence := _first_layer(unit, around)):
+        return 1, f"{plain}; one input channel, {evidence}"
+    elsewhere = pictures or around.has_token_table
     if around.is_repeated(unit, whatever_outputs=True) or (elsewhere and around.gives_out("", outputs, besides=unit)):
         return (
             outputs,
-            f"one input channel in a network whose input is elsewhere: one group for each of {outputs} channels",
+            f"one input channel where the network's input is elsewhere: a group for each of {outputs} channels",
         )
-    if field_of(unit.shape) > 1 and around.gives_out("", outputs, besides=unit):
+    if not narrow and around.gives_out("", outputs, besides=unit):
         return outputs, f"one input channel where {outputs} are given out elsewhere: one group a channel"
     return 1, f"{plain}; one input channel"
+
+
+def _first_layer(unit: Unit, around: Surroundings) -> str:
+    """Why a convolution of one channel takes the network's input; '' where nothing says so."""
+    if around.is_named_input(unit):
+        return "the network's input by its name"
+    outputs, dimensions = unit.shape[0], len(unit.shape)
+    after = around.neighbour(unit, 1, dimensions)
+    if after is not None and any(link.shape[1] > 1 for link in around.chain(unit, dimensions)):
+        if after.shape[1] == outputs and field_of(after.shape) > 1:
+            return f"the network's input: {after.path} takes the {outputs} channels that it gives out"
+        if after.shape[:2] == (outputs, 1):
+            return f"the network's input, before {after.path} that has a group for each of {outputs}"
+    if not around.has_token_table and around.first_of_its_kind(unit):
+        return "the network's input"
+    return ""

@@ -184,3 +184,9 @@ GROUPS_BY_CONFIG: tuple[tuple[str, str], ...] = (
 
 DOWN_MODULE = re.compile(r"down|output|(^|_)w2|(^|_)wo|fc2|c_proj|out_proj|^w_?out|2$")
 """The second of two layers of a perceptron, which gives out what the network's width is."""
+
+SMALLER = re.compile(r"(^|[._])(downsample|pool)([._]|$)")
+"""Modules between two stages that make pictures smaller and double their channels: timm's FastViT and PiT."""
+
+ROUTED = "routing_fn"
+"""What weighs the kernels of a conditionally parameterised convolution: timm's CondConv (arXiv:1904.04971)."""

@@ -92,9 +92,8 @@ class _Reading:
             self.owners[f"{prefix}{leaf}"] = (module, leaf)
             self.owners_of.setdefault(id(tensor), (module, leaf))
         for item in worked_out(module):
-            weight = f"{prefix}{item.weight}"
             self.carriers[f"{prefix}{item.carrier}"] = item
-            self.companions |= {f"{prefix}{name}": item.use_of(name, weight) for name in item.companions}
+            self.companions |= {f"{prefix}{name}": item.use_of(name) for name in item.companions}
 
     def read(self) -> LiveModule:
         tensors: list[Tensor] = []

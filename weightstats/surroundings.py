@@ -33,6 +33,7 @@ MOST_STEPS = 64
 """Links of a chain that are looked at for one of the right number of dimensions."""
 
 _NUMBERED = re.compile(r"(\D*?)(\d+)(.*)")
+_STAGE = re.compile(r"[^.\d]+\.\d{1,9}(?=\.)")
 _DIGITS = re.compile(r"\d+")
 _TABLES = ("embedding", "embeddings", "embed", "emb", "encoder_embed")
 _BUFFER = re.compile("|".join(f"(?:{pattern})" for pattern, _ in BUFFERS))
@@ -128,7 +129,7 @@ class Surroundings:
                 continue
             width = unit.shape[0]
             parent = unit.path.rpartition(".")[0]
-            for place in {parent, parent.rpartition(".")[0], ""}:
+            for place in {parent, parent.rpartition(".")[0], _stage(unit.path), ""}:
                 counts = found.setdefault(place, {})
                 counts[width] = counts.get(width, 0) + 1
         return found
@@ -195,6 +196,14 @@ class Surroundings:
     def is_named_input(self, unit: Unit) -> bool:
         """Whether its name is that of a layer that takes a network's input."""
         return any(INPUT_MODULE.search(component) for component in unit.path.split(".")[-3:])
+
+    def halved_before(self, unit: Unit) -> bool:
+        """Whether the stage before the unit's gives out half as many channels as the unit, and not as many."""
+        stem, _, number = _stage(unit.path).rpartition(".")
+        if not number.isdecimal() or int(number[:9]) == 0:
+            return False
+        before = self._widths.get(f"{stem}.{int(number[:9]) - 1}", {})
+        return unit.shape[0] % 2 == 0 and unit.shape[0] // 2 in before and unit.shape[0] not in before
 
     def widths(self, place: str) -> tuple[int, ...]:
         """The numbers of channels that units beneath a path give out, smallest first."""
@@ -296,6 +305,12 @@ def _places(path: str) -> Iterator[tuple[str, str]]:
         if not parent:
             return
         path = parent
+
+
+def _stage(path: str) -> str:
+    """A path up to its first number: the stage of a network, `stages.1` or `layers.3`."""
+    match = _STAGE.match(path)
+    return match[0] if match is not None else ""
 
 
 def _component(path: str, parent: str) -> str:

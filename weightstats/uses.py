@@ -23,6 +23,7 @@ from weightstats.layer_names import (
     PARAMETERS,
     RECURRENT,
     RECURRENT_KINDS,
+    ROUTED,
     WEIGHT_LEAF,
 )
 from weightstats.surroundings import Shape, Surroundings, Unit, path_of
@@ -127,6 +128,9 @@ def _parameter(name: str, shape: Shape, around: Surroundings) -> Use | None:
     """Learned arrays that nothing shows to be multiplied with an input."""
     if len(shape) > 5:
         return _other("parameter", f"{len(shape)} dimensions: no layer that is known has so many")
+    if len(shape) == 2 and _is_routed(name, shape, around):
+        what = f"{shape[0]} kernels of a convolution, mixed for each input and stored flat: their form is not known"
+        return _other("parameter", what)
     if WEIGHT_LEAF.search(name):
         return None
     if sum(size > 1 for size in shape) < 2:
@@ -134,6 +138,13 @@ def _parameter(name: str, shape: Shape, around: Surroundings) -> Use | None:
     if len(shape) >= 3 and shape[0] == 1 and not LINEAR_MODULE.search(name):
         return _other("parameter", "one array for every input, by its first dimension: added, not multiplied with")
     return None
+
+
+def _is_routed(name: str, shape: Shape, around: Surroundings) -> bool:
+    """Whether it holds as many flattened kernels as the router beside it weighs."""
+    parent, _, module = path_of(name).rpartition(".")
+    router = around.units.get(f"{parent}.{ROUTED}" if parent else ROUTED)
+    return router is not None and module != ROUTED and router.shape[0] == shape[0]
 
 
 def _recurrent(name: str, shape: Shape, around: Surroundings) -> Use | None:

@@ -1,5 +1,6 @@
 """The weights that a network computes with, where a file keeps each in several tensors; one module for each way."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -7,6 +8,9 @@ from typing import Any, Protocol, cast
 
 from weightstats.network import Named, Network
 from weightstats.tensors import Tensor, Use
+
+MOST_NAME = 256
+"""Characters at the end of a name that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,26 @@ class Scheme(Protocol):
         ...
 
 
-SCHEMES: tuple[str, ...] = (
-    *("bitsandbytes", "gptq", "awq", "mxfp4", "packed_integers", "packed_floats", "scaled", "other_schemes"),
-    *("weight_norm", "spectral_norm", "parametrized", "low_rank"),
-)
-"""Modules of this folder, in the order in which they are asked; what one has taken is left alone by the next."""
+CODES = ("bitsandbytes", "gptq", "awq", "mxfp4", "packed_integers", "packed_floats", "scaled", "other_schemes")
+"""Modules for quantised weights, asked where some tensor may hold codes."""
+
+PARTS: dict[str, re.Pattern[str]] = {
+    "weight_norm": re.compile(r"_v$|\.original1$"),
+    "spectral_norm": re.compile(r"_orig$|_bar$|\.original$"),
+    "parametrized": re.compile(r"\.original$"),
+    "low_rank": re.compile(r"lora|hada_|lokr_|base_layer"),
+}
+"""Modules for weights that are kept in parts, each asked where some tensor's name has what its pattern finds."""
 
 
 def effective(network: Network) -> Network:
-    """The network with its effective weights in place of what is stored for them."""
+    """The network with its effective weights in place of what is stored for them.
+
+    What one scheme has taken is left alone by the next.
+    """
     tensors = {named.name: named for named in network.tensors}
     taken = {named.name for named in network.tensors if named.stored is not None}  # a live module has told
-    for name in SCHEMES:
+    for name in _asked(network):
         scheme = cast("Scheme", import_module(f"weightstats.effective_weights.{name}"))
         for combined in scheme.combined({name: named.tensor for name, named in tensors.items()}, network.config):
             involved = set(combined.companions) if combined.only_adds else {combined.carrier, *combined.companions}
@@ -74,6 +86,17 @@ def effective(network: Network) -> Network:
                 taken |= involved
                 _put(tensors, combined)
     return replace(network, tensors=tuple(tensors[named.name] for named in network.tensors))
+
+
+def _asked(network: Network) -> tuple[str, ...]:
+    """The modules that may find something; the others are not imported."""
+    codes = CODES if any(_may_be_codes(named.tensor) for named in network.tensors) else ()
+    names = [named.name[-MOST_NAME:] for named in network.tensors]
+    return (*codes, *(scheme for scheme, part in PARTS.items() if any(map(part.search, names))))
+
+
+def _may_be_codes(tensor: Tensor) -> bool:
+    return (tensor.dtype.kind == "integer" and len(tensor.shape) > 1) or tensor.dtype.name.startswith("F8")
 
 
 def _put(tensors: dict[str, Named], combined: Combined) -> None:

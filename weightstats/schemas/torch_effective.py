@@ -37,12 +37,12 @@ class WorkedOut:
     scale_free: str = ""
     """Why the scale of what is stored does not change what the network computes, where that is so."""
 
-    def use_of(self, companion: str, weight: str) -> Use:
-        """What a companion is for; `weight` is the whole name of what it is a part of."""
+    def use_of(self, companion: str) -> Use:
+        """What a companion is for."""
         what = self.companions[companion]
         if what.startswith(("a vector", "a mask", "a buffer")):
-            return Use("buffer", "", f"{what} of {weight}, not trained", by="module")
-        return Use("parameter", "", f"{what} of {weight}", by="module")
+            return Use("buffer", "", f"{what}, not trained", by="module")
+        return Use("parameter", "", what, by="module")
 
 
 def worked_out(module: nn.Module) -> Iterator[WorkedOut]:
@@ -62,12 +62,12 @@ def _parametrized(module: nn.Module, name: str, parametrization: parametrize.Par
     carrier = f"{place}.{'original' if parametrization.is_tensor else 'original1' if magnitudes else 'original0'}"
     companions: dict[str, str] = {}
     for leaf, _ in parametrization.named_parameters():
-        own = "magnitudes of the weight normalisation" if magnitudes else "a part of the parametrization"
+        own = "magnitudes of a weight normalisation" if magnitudes else "a part of a parametrization"
         companions[f"{place}.{leaf}"] = own if "." not in leaf else "a parameter of the parametrization"
     for leaf, _ in parametrization.named_buffers():
         is_vector = leaf.rpartition(".")[2] in ("_u", "_v") and "_SpectralNorm" in classes
         companions[f"{place}.{leaf}"] = (
-            "a vector of the spectral normalisation" if is_vector else "a buffer of the parametrization"
+            "a vector of a spectral normalisation" if is_vector else "a buffer of a parametrization"
         )
     companions.pop(carrier, None)
     because = " and ".join(_MADE_BY.get(each, f"parametrized by {each}") for each in classes)
@@ -100,12 +100,12 @@ def _without_training(parametrization: nn.Module) -> torch.Tensor:
 def _hooked(module: nn.Module, hook: WeightNorm | SpectralNorm | BasePruningMethod) -> WorkedOut:
     if isinstance(hook, WeightNorm):
         name = hook.name
-        companions = {f"{name}_g": "magnitudes of the weight normalisation"}
+        companions = {f"{name}_g": "magnitudes of a weight normalisation"}
         because = _MADE_BY["_WeightNorm"]
         return WorkedOut(module, name, f"{name}_v", companions, lambda: hook.compute_weight(module), because)
     if isinstance(hook, SpectralNorm):
         name = hook.name
-        companions = {f"{name}_{part}": "a vector of the spectral normalisation" for part in "uv"}
+        companions = {f"{name}_{part}": "a vector of a spectral normalisation" for part in "uv"}
         because = _MADE_BY["_SpectralNorm"]
         return WorkedOut(
             module, name, f"{name}_orig", companions, lambda: hook.compute_weight(module, False), because, SCALE_FREE
