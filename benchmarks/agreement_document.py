@@ -149,12 +149,27 @@ def _networks(results: Sequence[Compared]) -> list[str]:
     for (library, name), of in sorted(together.items()):
         what = Counter((d.what, d.owner) for one in of for d in one.differences)
         if what:
-            tensors = sum(one.layers + one.others for one in of)
+            weights = sum(one.layers for one in of) + what_extra(what)
             words = "; ".join(f"{count} × {kind} ({owner})" for (kind, owner), count in what.most_common())
-            rows.append((library, name, _share(tensors - sum(what.values()), tensors), words))
-    heads = ("library", "network", "tensors right", "what differs")
-    text = "Sizes, saved forms and orders of the file together; a network that is not listed is wholly right."
-    return ["## Networks that are not wholly right", "", text, "", *_table(heads, rows)]
+            rows.append((library, name, _share(weights - sum(what.values()), weights), words))
+    heads = ("library", "network", "weights right", "what differs")
+    under = [name for _, name, share, _ in rows if share != "–" and float(share.split()[0]) < FEWEST]
+    text = [
+        "Sizes, saved forms and orders of the file together; a network that is not listed is wholly right. Weights are the",
+        "tensors that the class, or weightstats, takes for a layer.",
+        f"Under {FEWEST} % of the weights are told right in {len(under)} of {len(together):,} networks"
+        + (f": {', '.join(under)}." if under else "."),
+    ]
+    return ["## Networks that are not wholly right", "", *text, "", *_table(heads, rows)]
+
+
+FEWEST = 90
+"""Percent of the weights of a network, below which it is named."""
+
+
+def what_extra(differences: Counter[tuple[str, str]]) -> int:
+    """Tensors that weightstats alone takes for layers."""
+    return sum(count for (what, _), count in differences.items() if what == "taken for a layer")
 
 
 def _share(part: int, whole: int) -> str:

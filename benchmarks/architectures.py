@@ -1,7 +1,8 @@
-"""Networks of public libraries with random weights, built without downloads: transformers, timm and torch itself.
+"""Networks of public libraries with random weights, built without downloads.
 
-    python architectures.py transformers|timm|torch FOLDER [NAME ...]
+    python architectures.py LIBRARY FOLDER [NAME ...]
 
+LIBRARY is transformers, timm, torch, or one of those in `architectures_others.py`. It
 writes what each tensor of each network is (`truth.py`) to FOLDER/LIBRARY/NAME.json, and what did not build, with the
 reason, to FOLDER/LIBRARY/failed.txt. Networks are built on the meta device: they have names, shapes and classes, and
 take no memory.
@@ -66,7 +67,11 @@ def architectures(library: str) -> Iterator[Architecture]:
         case "torch":
             from architectures_torch import networks
         case _:
-            raise SystemExit(f"no such library: {library}")
+            from architectures_others import LIBRARIES
+
+            if library not in LIBRARIES:
+                raise SystemExit(f"no such library: {library}; there are also {', '.join(LIBRARIES)}")
+            networks = LIBRARIES[library]
     return networks()
 
 
@@ -108,7 +113,7 @@ def main() -> None:
         try:
             for content in dumps(architecture):
                 first = alike.setdefault(_pattern(content["tensors"]), architecture.name)
-                if first != architecture.name and library == "timm":
+                if first != architecture.name and library not in ("transformers", "torch"):
                     repeated += 1
                 else:
                     (out / f"{content['name']}.json").write_text(

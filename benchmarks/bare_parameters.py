@@ -37,6 +37,9 @@ BARE: tuple[Bare, ...] = (
     Bare("Inkling2DynamicShortConvolution", "static_weight", "KB", "depthwise_conv1d"),
     Bare("QuantLinear", "weight", "OI"),  # I-BERT
     Bare("QuantEmbedding", "weight", "IO", "embedding"),
+    # torch_geometric.nn.dense.linear: F.linear(x, weight); a stack of matrices, input first
+    Bare("Linear", "weight", "OI"),
+    Bare("HeteroLinear", "weight", "BIO"),
     # networks of architectures_torch.py
     Bare("GraphConvolution", "weight", "IO"),  # torch.mm(x, weight)
     Bare("Capsules", "route_weights", "BBIO"),  # x @ weight

@@ -250,3 +250,10 @@ def test_as_stored_keeps_everything_whole() -> None:
 def test_a_stack_beyond_belief_is_kept_whole(count: int) -> None:
     shapes = {"mlp.experts.w": (count, 2, 2)}
     assert set(layers_in(shapes)) == set(shapes)
+
+
+def test_experts_below_each_other_are_told_by_the_router() -> None:
+    shapes = {"ffn.router.layer.weight": (3, 8), "ffn.experts.mlp.w1": (30, 8), "ffn.experts.mlp.w2": (30, 8)}
+    fans = fans_in(shapes)
+    assert of(fans, "ffn.experts.mlp.w1") == dict.fromkeys("012", (8, 10))
+    assert of(fans, "ffn.experts.mlp.w2") == dict.fromkeys("012", (10, 8))

@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weightstats.fused_names import ATTENTION, OUTPUT_PROJECTION, PAIRS, QUERY, UP_AND_DOWN, Arrangement, Fusion
+from weightstats.fused_names import (
+    ATTENTION,
+    EXPERTS_BELOW,
+    OUTPUT_PROJECTION,
+    PAIRS,
+    QUERY,
+    UP_AND_DOWN,
+    Arrangement,
+    Fusion,
+)
 from weightstats.layer_names import GATES, RECURRENT
 from weightstats.surroundings import Shape, Surroundings, path_of
 from weightstats.tensors import Part, Slice
@@ -56,7 +65,7 @@ def fused(name: str, shape: Shape, axes: str, around: Surroundings) -> Fused | N
     axis = axes.index("O")
     if axes.count("O") > 1:
         return None
-    inner = _gates(name, shape, axis, around)
+    inner = _gates(name, shape, axis, around) or _experts_below(name, shape, around)
     if inner is None and _ANY_FUSION.search(path_of(name)):
         inner = _attention(name, shape, axes, around) or _named_pair(name, shape, axes, around)
     inner = inner or _state_space(name, shape, axis, around) or _gated(name, shape, axes, around)
@@ -89,6 +98,18 @@ def _stack(shape: Shape, axis: int, inner: Fused | None) -> Fused | None:
         for part in inner.parts
     )
     return Fused(parts, len(parts), "", f"each with {inner.because}")
+
+
+def _experts_below(name: str, shape: Shape, around: Surroundings) -> Fused | None:
+    """Experts whose matrices lie below each other in one: transformers' DBRX."""
+    if len(shape) != 2 or not EXPERTS_BELOW.search(name):
+        return None
+    count = around.expert_count(name.partition(".experts.")[0] + ".experts")
+    if count is None or not 1 < count <= MOST_STACKED or shape[0] % count:
+        return None
+    rows = shape[0] // count
+    parts = tuple(Part(str(index), (Slice(0, index * rows, rows, shape[0]),)) for index in range(count))
+    return Fused(parts, count, "", f"{count} experts of {rows} rows, as many as the router chooses from")
 
 
 def _gates(name: str, shape: Shape, axis: int, around: Surroundings) -> Fused | None:

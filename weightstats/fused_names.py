@@ -88,3 +88,6 @@ UP_AND_DOWN: tuple[tuple[str, str, str], ...] = (
     ("pointwise_conv1", "depthwise_conv", "Conformer"),
 )
 """Gated linear units whose two halves lie in one matrix."""
+
+EXPERTS_BELOW = re.compile(r"\.experts\.mlp\.(w1|v1|w2)$")
+"""Experts below each other in one matrix: transformers' DBRX, whose w2 has its inputs first."""

@@ -168,8 +168,11 @@ SQUEEZE = re.compile(
 )
 """Modules that weigh channels and pass none of their own on: timm's squeeze-and-excitation."""
 
-INPUTS_FIRST = re.compile(r"(^|\.)(proj|(text|image|visual|vision)_projection|mm_input_projection_weight)$")
-"""Bare parameters that an input is multiplied with from the left, so that their inputs come first: CLIP, Gemma 3."""
+INPUTS_FIRST = re.compile(
+    r"\.experts\.mlp\.w2$|(^|\.)(proj|(text|image|visual|vision)_projection|mm_input_projection_weight)$"
+)
+"""Bare parameters that an input is multiplied with from the left, so that their inputs come first: CLIP, Gemma 3,
+and DBRX's experts."""
 
 GROUPS_BY_CONFIG: tuple[tuple[str, str], ...] = (
     (r"pos_conv_embed", "num_conv_pos_embedding_groups"),  # wav2vec 2.0, HuBERT, WavLM
