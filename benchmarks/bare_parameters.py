@@ -37,9 +37,29 @@ BARE: tuple[Bare, ...] = (
     Bare("Inkling2DynamicShortConvolution", "static_weight", "KB", "depthwise_conv1d"),
     Bare("QuantLinear", "weight", "OI"),  # I-BERT
     Bare("QuantEmbedding", "weight", "IO", "embedding"),
-    # torch_geometric.nn.dense.linear: F.linear(x, weight); a stack of matrices, input first
+    # torch_geometric: F.linear(x, weight), or x @ weight in a stack of matrices
     Bare("Linear", "weight", "OI"),
-    Bare("HeteroLinear", "weight", "BIO"),
+    Bare("Linear|HeteroLinear|(Fast)?RGCNConv|RGATConv|GatedGraphConv", "weight", "BIO"),
+    Bare("(Fast)?RGCNConv", "root", "IO"),
+    Bare("ARMAConv", "init_weight", "BIO"),
+    Bare("ARMAConv", "weight|root_weight", "BBIO"),
+    Bare("GMMConv", "g", "IO"),
+    Bare("(GAT|GATv2|GATE|SuperGAT|HAN)Conv|LPAttLayer", "att|att_src|att_dst|att_[lr]", ""),
+    # open_clip: x @ projection
+    Bare("CLIP|MultimodalTransformer|TextTransformer", "text_projection", "IO"),
+    Bare("VisionTransformer", "proj", "IO"),
+    # diffusers
+    Bare(".*", r"(\w+_)?scale_shift_table|modulate_table|modulation|\w*pad_token|padding_tokens|latent_queries", ""),
+    Bare("MotionConv2d", "weight", "OIKK", "conv2d"),  # F.conv2d(x, weight * scale)
+    Bare("MotionLinear|MoEGate", "weight", "OI"),  # F.linear(x, weight)
+    Bare("SanaWMTemporalShortConvolution", "weight", "BIK", "depthwise_conv1d"),
+    # denoising_diffusion_pytorch.KarrasUnet: F.conv2d(x, normalize_weight(weight)); pytorchcv: torchvision's operator
+    Bare("Conv2d|DeformConv2d", "weight", "OIKK", "conv2d"),
+    Bare("LinformerSelfAttention", "proj_[kv]", "IO"),  # einsum("bnd,nk->bkd")
+    Bare("RelPosMHAXL", "in_proj_weight", "OI"),  # speechbrain: F.linear(x, weight)
+    Bare("(Chan)?LayerNorm|RMSNorm", "[gb]", ""),
+    Bare("XConv2d", "mask", ""),
+    Bare(".*", r"mem_(k|v|kv)|memory_tokens|(\w+_)?[qk]_scale|rel_pos_t|(spatial|temporal)_pos", ""),
     # networks of architectures_torch.py
     Bare("GraphConvolution", "weight", "IO"),  # torch.mm(x, weight)
     Bare("Capsules", "route_weights", "BBIO"),  # x @ weight

@@ -204,7 +204,7 @@ def _first_layer(unit: Unit, around: Surroundings) -> str:
         return "the network's input by its name"
     outputs, dimensions = unit.shape[0], len(unit.shape)
     after = around.neighbour(unit, 1, dimensions)
-    if after is not None and any(link.shape[1] > 1 for link in around.chain(unit, dimensions)):
+    if after is not None and around.is_in_wide_chain(unit):
         if after.shape[1] == outputs and field_of(after.shape) > 1:
             return f"the network's input: {after.path} takes the {outputs} channels that it gives out"
         if after.shape[:2] == (outputs, 1):

@@ -1,5 +1,6 @@
 """What lies around a tensor in its network: modules of the same parent, the channels that they give out, the input."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -29,6 +30,9 @@ MOST_INPUT_CHANNELS = 4
 MOST_LEVELS = 2
 """Components of a path, from its end, among which a numbered neighbour is looked for."""
 
+MOST_BESIDE = 256
+"""Units of one parent that are looked at one by one."""
+
 MOST_STEPS = 64
 """Links of a chain that are looked at for one of the right number of dimensions."""
 
@@ -56,6 +60,9 @@ class Surroundings:
     def __init__(self, network: Network) -> None:
         self.config = network.config
         self.shapes: dict[str, Shape] = {named.known_as or named.name: named.tensor.shape for named in network.tensors}
+        self._routers: dict[str, Unit | None] = {}
+        self._sorted_widths: dict[str, tuple[int, ...]] = {}
+        self._found: dict[tuple[str, re.Pattern[str]], tuple[Unit, ...]] = {}
         self.integers = {
             named.known_as or named.name for named in network.tensors if named.tensor.dtype.kind in ("integer", "bool")
         }
@@ -81,18 +88,20 @@ class Surroundings:
                 found.setdefault(parent.rpartition(".")[0], []).append(unit)
         return found
 
-    def beside(self, path: str) -> tuple[Unit, ...]:
-        """The other units under the same parent, those one level further down among them."""
+    def beside(self, path: str) -> Iterator[Unit]:
+        """Other units under the same parent, those one level further down among them; no more than MOST_BESIDE."""
         parent = path.rpartition(".")[0]
-        return tuple(unit for unit in self._beneath.get(parent, ()) if unit.path != path)
+        return (unit for unit in self._beneath.get(parent, ())[:MOST_BESIDE] if unit.path != path)
 
     def sibling(self, path: str, names: re.Pattern[str]) -> Unit | None:
         """The first unit beside `path` whose path below the common parent matches as a whole."""
-        start = len(path.rpartition(".")[0])
-        for unit in self.beside(path):
-            if names.fullmatch(unit.path[start:].lstrip(".")):
-                return unit
-        return None
+        parent = path.rpartition(".")[0]
+        found = self._found.get((parent, names))
+        if found is None:
+            beneath = self._beneath.get(parent, ())
+            matching = (unit for unit in beneath if names.fullmatch(unit.path[len(parent) :].lstrip(".")))
+            found = self._found[parent, names] = tuple(itertools.islice(matching, 2))
+        return next((unit for unit in found if unit.path != path), None)
 
     @cached_property
     def model_config(self) -> Mapping[str, Any]:
@@ -185,13 +194,21 @@ class Surroundings:
                 return one[1] == two[1] and int(one[2][:9]) == int(two[2][:9]) + 1
         return False
 
-    def chain(self, unit: Unit, dimensions: int) -> tuple[Unit, ...]:
-        """The units of so many dimensions that are numbered like this one under the same parent."""
+    def is_in_wide_chain(self, unit: Unit) -> bool:
+        """Whether a unit that is numbered like this one under the same parent, and has as many dimensions, takes more
+        than one channel."""
         for parent, component in _places(unit.path):
             match = _NUMBERED.match(component)
             if match is not None and len(match[2]) < 10:
-                return tuple(link for _, link in self._chains[parent, match[1]] if len(link.shape) == dimensions)
-        return ()
+                return (parent, match[1], len(unit.shape)) in self._wide_chains
+        return False
+
+    @cached_property
+    def _wide_chains(self) -> frozenset[tuple[str, str, int]]:
+        """Chains with a unit that takes more than one channel, each with that unit's number of dimensions."""
+        return frozenset(
+            (*key, len(unit.shape)) for key, chain in self._chains.items() for _, unit in chain if unit.shape[1] > 1
+        )
 
     def is_named_input(self, unit: Unit) -> bool:
         """Whether its name is that of a layer that takes a network's input."""
@@ -207,7 +224,9 @@ class Surroundings:
 
     def widths(self, place: str) -> tuple[int, ...]:
         """The numbers of channels that units beneath a path give out, smallest first."""
-        return tuple(sorted(self._widths.get(place, {})))
+        if place not in self._sorted_widths:
+            self._sorted_widths[place] = tuple(sorted(self._widths.get(place, {})))[:MOST_BESIDE]
+        return self._sorted_widths[place]
 
     @cached_property
     def _templates(self) -> Counter[tuple[str, Shape]]:
@@ -252,20 +271,23 @@ class Surroundings:
 
     def expert_count(self, path: str) -> int | None:
         """How many experts a router beside the unit, or beside its parent, chooses from."""
-        for place in (path, path.rpartition(".")[0]):
-            for unit in self.beside(place) if place else ():
-                below = unit.path[len(place.rpartition(".")[0]) :].lstrip(".")
-                if len(unit.shape) == 2 and any(ROUTER_MODULE.fullmatch(part) for part in below.split(".")):
-                    return min(unit.shape)
-        return None
+        router = self._router(path)
+        return None if router is None else min(router.shape)
 
     def router_width(self, path: str) -> int | None:
         """The channels that a router beside the unit, or beside its parent, takes."""
+        router = self._router(path)
+        return None if router is None else max(router.shape)
+
+    def _router(self, path: str) -> Unit | None:
         for place in (path, path.rpartition(".")[0]):
-            for unit in self.beside(place) if place else ():
-                below = unit.path[len(place.rpartition(".")[0]) :].lstrip(".")
-                if len(unit.shape) == 2 and any(ROUTER_MODULE.fullmatch(part) for part in below.split(".")):
-                    return max(unit.shape)
+            if place:
+                parent = place.rpartition(".")[0]
+                if parent not in self._routers:
+                    self._routers[parent] = next(filter(_is_router, self._beneath.get(parent, ())), None)
+                router = self._routers[parent]
+                if router is not None and router.path != path:
+                    return router
         return None
 
     def normalised_after(self, unit: Unit) -> int | None:
@@ -290,6 +312,10 @@ class Surroundings:
         for unit in self.units.values():
             found.setdefault(len(unit.shape), unit.path)
         return found
+
+
+def _is_router(unit: Unit) -> bool:
+    return len(unit.shape) == 2 and any(map(ROUTER_MODULE.fullmatch, unit.path.split(".")[-2:]))
 
 
 def path_of(name: str) -> str:
