@@ -98,6 +98,7 @@ def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RUL
     """
     around = Surroundings(network)
     first_name = _first_names(network, around)
+    stored_names = {named.name for named in network.tensors}
     names: dict[str, list[str]] = {}
     result: list[Layer | Other] = []
     for named in network.tensors:
@@ -112,6 +113,8 @@ def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RUL
         whole = as_stored if rule is None or rule.split is None else not rule.split
         telling = (named.known_as or named.name)[-MOST_NAME:]
         parts = _split(item, around, telling) if isinstance(item, Layer) and not whole else [item]
+        if len(parts) > 1 and any(part.name in stored_names for part in parts):
+            parts = [item]  # a tensor of the file has the name of a part
         result += parts if rule is None else [_as_said(part, rule) for part in parts]
     return tuple(_normalised([_tied(item, names) for item in result], network, around, rules))
 
