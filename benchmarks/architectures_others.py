@@ -208,6 +208,8 @@ def monai() -> Iterator[Architecture]:
         "AutoEncoder": {"channels": (8, 16), "strides": (2, 2)},
         "VarAutoEncoder": {"channels": (8, 16), "strides": (2, 2)},
         "GlobalNet": {"image_size": (32, 32, 32)},
+        "ResNetFeatures": {"pretrained": False},
+        "ResNetEncoder": {"pretrained": False},
         "FlexibleUNet": {"backbone": "resnet18", "pretrained": False},
         "SPADENet": {"spatial_dims": 2, "in_channels": 1, "label_nc": 3},
         "MILModel": {"mil_mode": "att_trans_pyramid", "pretrained": False},
@@ -225,7 +227,8 @@ def monai() -> Iterator[Architecture]:
         "ViTAutoEnc": {"num_layers": 2},
         "MaskedAutoEncoderViT": {"num_layers": 2, "decoder_num_layers": 2},
     }
-    return of_classes("monai", classes_of(nets), values, given)
+    classes = [(name, cls) for name, cls in classes_of(nets) if name != "Transchex"]  # that would be downloaded
+    return of_classes("monai", classes, values, given)
 
 
 def torchaudio() -> Iterator[Architecture]:

@@ -104,10 +104,10 @@ def test_a_state_dict_of_peft_is_merged_as_peft_merges_it(tmp_path: Path) -> Non
     assert found["base_model.model.head.weight"].merged_mean_square is None
     because = {name: found[f"base_model.model.{name}.base_layer.weight"].merged_because for name in PEFT_MERGED}
     assert because == {
-        "embed": "with the adapter default (rank 2, alpha 6: factor 3)",
-        "fc": "with the adapter default (rank 2, alpha 10: factor 5)",
-        "square": "with the adapter default (rank 3, alpha 6: factor 2)",
-        "conv": "with the adapter default (rank 2, alpha 6: factor 3)",
+        "embed": "the adapter default (rank 2, alpha 6: factor 3)",
+        "fc": "the adapter default (rank 2, alpha 10: factor 5)",
+        "square": "the adapter default (rank 3, alpha 6: factor 2)",
+        "conv": "the adapter default (rank 2, alpha 6: factor 3)",
     }
 
 
@@ -131,7 +131,7 @@ def test_a_rank_stabilised_adapter_is_merged_as_peft_merges_it(tmp_path: Path) -
     for name, mean_square in RANK_STABILISED_MERGED.items():
         layer = row(report, f"base_model.model.{name}.base_layer.weight")
         assert layer.merged_mean_square == pytest.approx(mean_square, rel=1e-6)
-        assert layer.merged_because == "with the adapter default (rank 2, alpha 6: factor 4.24264)"
+        assert layer.merged_because == "the adapter default (rank 2, alpha 6: factor 4.24264)"
 
 
 def test_a_base_is_the_kind_of_layer_that_it_was_before_it_was_wrapped(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_alpha_beside_the_factors_counts(tmp_path: Path, dtype: torch.dtype) 
     state = {**adapter(), "fc.alpha": torch.tensor(4, dtype=dtype)}
     _, network = network_of(tmp_path, state)
     [named] = [named for named in network.tensors if named.name == "fc.weight"]
-    assert named.merged_because == "with the adapter (rank 2, alpha 4: factor 2)"
+    assert named.merged_because == "the adapter (rank 2, alpha 4: factor 2)"
     assert_measured(moments(named.merged), state["fc.weight"].double() + 2 * _product(state))
 
 
@@ -220,7 +220,7 @@ def test_without_an_alpha_the_factor_is_1_and_that_is_said(tmp_path: Path) -> No
     found = row(reported(tmp_path, state), "fc.weight")
     expected = (state["fc.weight"].double() + _product(state)).square().mean().item()
     assert found.merged_mean_square == pytest.approx(expected, rel=1e-6)
-    assert found.merged_because == "with the adapter (rank 2, its alpha is not in the file: factor 1)"
+    assert found.merged_because == "the adapter (rank 2, its alpha is not in the file: factor 1)"
     assert_measured(found, state["fc.weight"])
 
 

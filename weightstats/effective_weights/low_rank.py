@@ -99,7 +99,7 @@ def _outcome(
     if isinstance(tensor, str):
         return tensor
     called = f"the adapter {label}" if label else "the adapter"
-    return tensor, f"with {called} (rank {down.shape[0]:,}, {scale.because})"
+    return tensor, f"{called} (rank {down.shape[0]:,}, {scale.because})"
 
 
 def _is_transposed(

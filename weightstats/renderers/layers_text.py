@@ -188,7 +188,7 @@ def _why(layer: ListedLayer) -> str:
     if layer.scale_free_because is not None:
         reasons.append(f"its scale does not matter: {layer.scale_free_because}")
     if layer.merged_because is not None:
-        reasons.append(f"with an adapter: {layer.merged_because}")
+        reasons.append(f"to it is added {layer.merged_because}")
     if layer.tied_to:
         reasons.append(f"also stored as {', '.join(name.removesuffix(_part(layer)) for name in layer.tied_to)}")
     return "; ".join(reasons)
