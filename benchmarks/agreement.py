@@ -3,14 +3,14 @@
     python agreement.py --quick FOLDER [--library timm] [--only 'Bert.*'] [--order natural] [--no-config]
                         [--by-architecture] [--unknown]
     python agreement.py --live LIBRARY FOLDER [--only 'Bert.*'] [--measure]
-    python agreement.py --document ../docs/agreement.md FOLDER
+    python agreement.py --document ../docs/agreement.md FOLDER [--held-out FOLDER]
 
 FOLDER is what `architectures.py` dumped. `--quick` compares what weightstats makes of names and shapes with what the
 dumps say of the modules' classes, without torch and without measuring. Every tensor whose module's class is known
 counts, as it is stored (the three maps of a fused projection are one tensor); what nobody has looked at is listed by
 `--unknown`. `--live` builds the networks, in an environment that has the library, and compares weightstats on the
 module with weightstats on the file, layer by layer; its results go to FOLDER/live-LIBRARY.json. `--document` writes
-both down.
+both down, and the first run on networks of other libraries (`held_out.py`), where there was one.
 """
 
 import argparse
@@ -154,6 +154,7 @@ def main() -> None:
     how.add_argument("--quick", action="store_true", help="names and shapes against the dumps")
     how.add_argument("--live", metavar="LIBRARY", help="files against modules")
     how.add_argument("--document", type=Path, metavar="FILE", help="write all down")
+    parser.add_argument("--held-out", type=Path, metavar="FOLDER", help="whose first run the document tells of")
     parser.add_argument("--library", default="")
     parser.add_argument("--only", default="", help="regular expression that the whole name of a network matches")
     parser.add_argument("--order", choices=ORDERS, action="append")
@@ -170,7 +171,7 @@ def main() -> None:
     else:
         from agreement_document import document
 
-        wanted.document.write_text(document(wanted.folder))
+        wanted.document.write_text(document(wanted.folder, wanted.held_out))
 
 
 if __name__ == "__main__":

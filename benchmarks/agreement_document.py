@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from differences import ORDERS, Compared, Difference, compared, dumps
+from held_out import section, stored
 
 REASONS: tuple[tuple[str, str], ...] = (
     (r"n_in and n_out swapped", "a matrix that is stored input first, and nothing in the file says so"),
@@ -48,8 +49,8 @@ REASONS: tuple[tuple[str, str], ...] = (
 SUFFIX = re.compile(r"(-small)?(-saved)?$")
 
 
-def document(folder: Path) -> str:
-    """All of it, from the dumps and the results of the live comparisons in the folder."""
+def document(folder: Path, held_out: Path | None = None) -> str:
+    """All of it, from the dumps and the results of the live comparisons in the folder, and from the first run there."""
     results = [compared(network, order) for network in dumps(folder) for order in ORDERS]
     live = [json.loads(path.read_text()) for path in sorted(folder.glob("live-*.json"))]
     lines = [
@@ -64,6 +65,7 @@ def document(folder: Path) -> str:
         "",
         *_live(live),
         "",
+        *([*section(first), ""] if (first := stored(held_out) if held_out else None) else []),
         *_reasons([difference for result in results for difference in result.differences]),
         "",
         *_networks(results),
@@ -155,8 +157,8 @@ def _networks(results: Sequence[Compared]) -> list[str]:
     heads = ("library", "network", "weights right", "what differs")
     under = [name for _, name, share, _ in rows if share != "–" and float(share.split()[0]) < FEWEST]
     text = [
-        "Sizes, saved forms and orders of the file together; a network that is not listed is wholly right. Weights are the",
-        "tensors that the class, or weightstats, takes for a layer.",
+        "Sizes, saved forms and orders of the file together; a network that is not listed is wholly right.",
+        "Weights are the tensors that the class, or weightstats, takes for a layer.",
         f"Under {FEWEST} % of the weights are told right in {len(under)} of {len(together):,} networks"
         + (f": {', '.join(under)}." if under else "."),
     ]

@@ -329,7 +329,13 @@ def vit_pytorch() -> Iterator[Architecture]:
         "pit.PiT": {"depth": (1, 2), "dim": 48},
         "nest.NesT": {"image_size": 64, "patch_size": 4, "block_repeats": (1, 1, 1)},
         "levit.LeViT": {"image_size": 224, "dim": (96, 128), "depth": 2, "heads": (4, 8), "stages": 2, "mlp_mult": 2},
-        "scalable_vit.ScalableViT": {"dim": 32, "heads": (2, 4), "depth": (1, 1), "reduction_factor": (4, 2), "window_size": (4, None)},
+        "scalable_vit.ScalableViT": {
+            "dim": 32,
+            "heads": (2, 4),
+            "depth": (1, 1),
+            "reduction_factor": (4, 2),
+            "window_size": (4, None),
+        },
         "sep_vit.SepViT": {"depth": (1, 1), "heads": (2, 4)},
         "cross_vit.CrossViT": {"image_size": 192, "sm_dim": 48, "lg_dim": 64},
         "jet_vit.JetViT": {"dim": 96, "dim_head": 24},
@@ -375,7 +381,9 @@ def x_transformers() -> Iterator[Architecture]:
         "qk-norm": {"attn_qk_norm": True, "attn_qk_norm_dim_scale": True},
         "post-norm": {"pre_norm": False, "residual_attn": True},
         "cross": {"cross_attend": True},
-        "latent": {"attn_use_latent_q": True, "attn_dim_latent_q": 24, "attn_use_latent_kv": True, "attn_dim_latent_kv": 24},
+        "latent": {
+            "attn_use_latent_q": True, "attn_dim_latent_q": 24, "attn_use_latent_kv": True, "attn_dim_latent_kv": 24,
+        },
         "hyper": {"num_residual_streams": 4},
         "peer": {"ff_glu": True, "ff_glu_mult_bias": True},
     }  # fmt: skip
@@ -585,17 +593,30 @@ def others() -> Iterator[Architecture]:
         "perceiver_pytorch.Perceiver": {"num_freq_bands": 6, "max_freq": 10.0, "depth": 2},
         "perceiver_pytorch.PerceiverIO": {"dim": 32, "queries_dim": 24, "logits_dim": 100, "depth": 2},
         "reformer_pytorch.ReformerLM": {"num_tokens": 300, "dim": 96, "depth": 2, "max_seq_len": 128, "heads": 4},
-        "tab_transformer_pytorch.TabTransformer": {"categories": (10, 5, 6), "num_continuous": 10, "dim": 32, "depth": 2, "heads": 4, "dim_out": 1},
-        "tab_transformer_pytorch.FTTransformer": {"categories": (10, 5, 6), "num_continuous": 10, "dim": 32, "depth": 2, "heads": 4},
+        "tab_transformer_pytorch.TabTransformer": {
+            "categories": (10, 5, 6), "num_continuous": 10, "dim": 32, "depth": 2, "heads": 4, "dim_out": 1,
+        },
+        "tab_transformer_pytorch.FTTransformer": {
+            "categories": (10, 5, 6), "num_continuous": 10, "dim": 32, "depth": 2, "heads": 4,
+        },
         "denoising_diffusion_pytorch.Unet": {"dim": 32, "dim_mults": (1, 2)},
         "denoising_diffusion_pytorch.KarrasUnet": {"image_size": 32, "dim": 32},
         "denoising_diffusion_pytorch.Unet1D": {"dim": 32, "dim_mults": (1, 2)},
-        "local_attention.LocalTransformer": {"num_tokens": 300, "max_seq_len": 64, "dim": 96, "depth": 2, "local_attn_window_size": 16},
-        "pytorch_tabnet.tab_network.TabNet": {"input_dim": 20, "output_dim": 3, "cat_idxs": [0], "cat_dims": [5], "cat_emb_dim": [2], "group_attention_matrix": torch.eye(20, device="cpu")},
+        "local_attention.LocalTransformer": {
+            "num_tokens": 300, "max_seq_len": 64, "dim": 96, "depth": 2, "local_attn_window_size": 16,
+        },
+        "pytorch_tabnet.tab_network.TabNet": {
+            "input_dim": 20, "output_dim": 3, "cat_idxs": [0], "cat_dims": [5], "cat_emb_dim": [2],
+            "group_attention_matrix": torch.eye(20, device="cpu"),
+        },
         "efficientnet_pytorch.EfficientNet": {},
         "neuralop.models.FNO": {"n_modes": (8, 8), "in_channels": 1, "out_channels": 1, "hidden_channels": 24},
         "neuralop.models.TFNO": {"n_modes": (8, 8), "in_channels": 1, "out_channels": 1, "hidden_channels": 24},
-        "neuralop.models.UNO": {"in_channels": 3, "out_channels": 3, "hidden_channels": 24, "channel_mlp_skip": "linear", "n_layers": 3, "uno_out_channels": [24, 24, 24], "uno_n_modes": [[4, 4], [4, 4], [4, 4]], "uno_scalings": [[1.0, 1.0], [0.5, 0.5], [1, 1]]},
+        "neuralop.models.UNO": {
+            "in_channels": 3, "out_channels": 3, "hidden_channels": 24, "channel_mlp_skip": "linear", "n_layers": 3,
+            "uno_out_channels": [24, 24, 24], "uno_n_modes": [[4, 4], [4, 4], [4, 4]],
+            "uno_scalings": [[1.0, 1.0], [0.5, 0.5], [1, 1]],
+        },
     }  # fmt: skip
     for name, given in wanted.items():
         path, _, cls = name.rpartition(".")
