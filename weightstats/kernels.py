@@ -56,14 +56,23 @@ def _transposed(unit: Unit, around: Surroundings) -> str:
     if bias is not None and len(bias) == 1 and first != second:
         if bias == (first,):
             return ""
-        if bias == (second,):
-            return "transposed: its bias has the second size"
+        if bias[0] and second and bias[0] % second == 0 and first % (bias[0] // second) == 0:
+            return "transposed: its bias has a multiple of its second size" if bias[0] > second else BY_BIAS
     if TRANSPOSED.search(unit.name):
         return "transposed, by its name"
+    if first == second and even and _like_neighbours(unit, around):
+        return "transposed, like those beside it"
     if enlarges:
         return "transposed, by its name and its even kernel"
-    if first == second:
-        return ""
+    return "" if first == second else _transposed_by_channels(unit, around, even=even)
+
+
+BY_BIAS = "transposed: its bias has the second size"
+
+
+def _transposed_by_channels(unit: Unit, around: Surroundings, *, even: bool) -> str:
+    """The same by the channels of what is before and after it."""
+    first, second = unit.shape[:2]
     before = around.neighbour(unit, -1, len(unit.shape))
     if before is not None and before.shape[0] == second:
         return ""
@@ -72,6 +81,15 @@ def _transposed(unit: Unit, around: Surroundings) -> str:
     if around.normalised_after(unit) == second:
         return f"transposed: the normalisation after it has {second} channels"
     return ""
+
+
+def _like_neighbours(unit: Unit, around: Surroundings) -> bool:
+    """Whether a kernel of the same form, numbered next to it, is one of a transposed convolution."""
+    for step in (-1, 1):
+        other = around.neighbour(unit, step, len(unit.shape))
+        if other is not None and other.shape[2:] == unit.shape[2:] and other.shape[0] != other.shape[1]:
+            return bool(_transposed(other, around))
+    return False
 
 
 def _groups_of_transposed(unit: Unit, around: Surroundings) -> int:
@@ -115,34 +133,44 @@ def _groups_of_config(unit: Unit, around: Surroundings) -> tuple[int, str] | Non
 def _groups_by_channels(unit: Unit, around: Surroundings) -> tuple[int, str]:
     """Groups by the channels that the convolution before it gives out, else by those that are given out near it."""
     outputs, inputs = unit.shape[:2]
+    narrow = field_of(unit.shape) == 1
     before = around.neighbour(unit, -1, len(unit.shape))
     anywhere = around.gives_out("", inputs, besides=unit)
     if before is not None and before.shape[0] == inputs:
-        return 1, f"takes the {inputs} channels of {before.path}"
+        return 1, f"takes {inputs} channels, as many as {before.path} gives out"
+    pictures = len(unit.shape) > 3  # in one dimension, linear layers are convolutions of one position, in groups too
+    if (pictures or not narrow) and any(around.takes(place, inputs, besides=unit) for place in _near(unit) if place):
+        return 1, ""
+    doubt = ""
     if before is not None:
-        given = before.shape[0]
-        if given != outputs and not around.follows_directly(unit, before):
+        given, direct = before.shape[0], around.follows_directly(unit, before)
+        if given != outputs and not direct and not narrow:
             given = outputs if _given_near(unit, outputs, around) else given
-        groups = _divided(given, inputs, outputs) if given <= outputs else 0
+        groups = _divided(given, inputs, outputs) if given <= outputs or (direct and not anywhere) else 0
         halved = groups == 2 and len(unit.shape) == 3  # a gated unit between them halves the channels
-        wide = field_of(unit.shape) > 1 and not _given_near(unit, inputs, around)
+        wide = not narrow and not _given_near(unit, inputs, around)
         if groups and not halved and (wide or not anywhere):
-            return groups, f"{groups} groups of {inputs}, as {given} channels come from {before.path} or beside it"
-    narrow = field_of(unit.shape) == 1
+            return groups, f"{groups} groups of {inputs}, as {given} channels come from {before.path} or from beside it"
+        if direct and (groups := _divided(before.shape[0], inputs, outputs)):
+            doubt = f"one group, unless all {before.shape[0]} channels of {before.path} come in, in {groups} groups"
     if anywhere or _may_be_input(unit, around) or around.first_of_its_kind(unit):
-        return 1, ""
-    if (narrow and len(unit.shape) > 3) or (inputs > outputs and not narrow):
-        return 1, ""
+        return 1, doubt
+    if inputs > outputs or (narrow and len(unit.shape) > 3):
+        return (
+            1,
+            doubt or f"nothing gives out {inputs} channels: several outputs together, or groups of a number unknown",
+        )
+    few = inputs <= MOST_INPUT_CHANNELS
     for place in _near(unit):
-        for given in (outputs, *around.widths(place)) if around.is_repeated(unit) else (outputs,):
+        for given in (outputs, *around.widths(place)) if around.is_repeated(unit) and not few else (outputs,):
             groups = _divided(given, inputs, outputs)
             halved = groups == 2 and len(unit.shape) == 3
             if groups and not halved and around.gives_out(place, given, besides=unit):
                 return (
                     groups,
-                    f"{groups} groups of {inputs}: {given} channels are given out beside it, {inputs} nowhere",
+                    f"{groups} groups of {inputs}: beside it {given} channels are given out, and {inputs} nowhere",
                 )
-    return 1, ""
+    return 1, doubt
 
 
 def _may_be_input(unit: Unit, around: Surroundings) -> bool:
@@ -180,9 +208,11 @@ def _depthwise(unit: Unit, around: Surroundings, plain: str) -> tuple[int, str]:
     if SMALLER.search(unit.path) and around.halved_before(unit):
         return outputs // 2, f"one input channel after a stage of {outputs // 2}: one group a channel, two outputs each"
     if by_name:
-        return outputs, "its name, and one input channel: one group a channel"
+        return outputs, "its name, and one input channel: a group for each output"
     pictures = around.takes_pictures(len(unit.shape))
     narrow = field_of(unit.shape) == 1
+    if f"{unit.path.rpartition('.')[0]}.A_log" in around.shapes:
+        return outputs, "one input channel, in a state-space layer: one group a channel"
     if narrow and not pictures:
         return 1, f"{plain}; one input channel and one position"
     if before is None and (around.takes_sound(unit) or not pictures) and (evidence := _first_layer(unit, around)):
@@ -200,7 +230,7 @@ def _depthwise(unit: Unit, around: Surroundings, plain: str) -> tuple[int, str]:
 
 def _first_layer(unit: Unit, around: Surroundings) -> str:
     """Why a convolution of one channel takes the network's input; '' where nothing says so."""
-    if around.is_named_input(unit):
+    if around.is_named_input(unit) and (not around.is_repeated(unit) or around.takes_sound(unit)):
         return "the network's input by its name"
     outputs, dimensions = unit.shape[0], len(unit.shape)
     after = around.neighbour(unit, 1, dimensions)

@@ -15,7 +15,7 @@ BUFFERS: tuple[tuple[str, str], ...] = (
         r"masked_bias$|(attn|causal|attention|tgt|src)_?mask$",
         "a mask",
     ),
-    (r"(^|[._])mask$", "a mask"),
+    (r"(^|[._])(\w*_)?masks?$", "a mask"),
     (r"inv_freq$|(^|[._])(freqs_cis|rope|rotary)([._]|$)", "frequencies of a rotary position encoding"),
     # Swin, BEiT, MaxViT in torchvision and timm
     (r"relative_position_index$|relative_coords_table$|rel_pos_idx$", "a table of relative positions"),
@@ -77,17 +77,23 @@ ACTIVATION_MODULE = re.compile(r"(^|[._])(p?relu|act|activation|snake|alpha)\d*$
 
 EMBEDDING_MODULE = re.compile(
     r"^(wte|wpe|shared|relative_attention_bias|lookup|codebook|tok\w*_emb\w*)$"
-    r"|(^|_)(embed|embeds|embedding|embeddings|embedder|emb|embs)(_?[A-Za-z]+)*(_?\d+)?$"
-    r"|Embedder(_\d+)?$|(^|_)(token|tokens|query|queries|codebook)(_?(embed|feat)\w*)?$|^pe_[kv]$|^bias_values$|^reference_points$|(^|_)table$",
+    r"|(^|_)(embed|embeds|embedding|embeddings|emb|embs)(_?[A-Za-z]+)*(_?\d+)?$"
+    r"|(^|_)(token|word|char|label|class|position)_embedder$|(Embedder|Embedding)(_\d+)?$"
+    r"|(^|_)(token|tokens|query|queries|codebook)(_?(embed|feat)\w*)?$|^pe_[kv]$|^bias_values$|^reference_points$"
+    r"|(^|_)table$|(^|_)pos(ition)?_(encoding|embed\w*)$",
     re.ASCII,
 )
-"""Names of torch.nn.Embedding modules in transformers (GPT-2, BERT, T5, LLaMA, OPT, GPT-NeoX), fairseq, DETR, SAM."""
+"""Names of torch.nn.Embedding modules in transformers (GPT-2, BERT, T5, LLaMA, OPT, GPT-NeoX), fairseq, DETR, SAM,
+speechbrain."""
 
 NOT_EMBEDDING = re.compile(
-    r"embed(s|ding)?_?(out|proj|hidden|dense|linear)|patch|^(query|queries)$|conv|^(self_)?attn|^un"
+    r"embed(s|ding)?_?(out|proj|hidden|dense|linear)|mapper|patch|^(query|queries)$|^to_|conv|^(self_)?attn|^un"
 )
 """Modules of such names that are linear layers: the final projection of GPT-NeoX (`embed_out`), of ALBERT
-(`embedding_hidden_mapping_in`), patches of pictures, an attention's `query`."""
+(`embedding_hidden_mapping_in`), patches of pictures, an attention's `query`, `to_queries` in lucidrains' networks."""
+
+POSITION_BIAS = re.compile(r"(^|_)(rel_)?pos(ition)?_bias$")
+"""Modules that hold a bias for each distance and head, as a table or as a layer: more rows than columns are a table."""
 
 KEY_MODULE = re.compile(r"\w*key\w*|k|k_proj")
 """Beside an attention's `query`."""
@@ -117,7 +123,7 @@ DIRECTION = re.compile(r"(^|[._])weight(_\w+)?_v$|parametrizations\.[^.]+\.origi
 """torch.nn.utils.weight_norm: the direction, whose scale the network does not use."""
 
 DEPTHWISE = re.compile(r"depth_?wise|(^|[._])(dw|dw_?conv|conv_?dw)\d*([._]|$)", re.IGNORECASE)
-TRANSPOSED = re.compile(r"transpose|deconv|conv_?tr([._]|$)|upconv|convt([._]|$)", re.IGNORECASE)
+TRANSPOSED = re.compile(r"transp(ose|_?conv)|deconv|conv_?tr([._]|$)|upconv|conv(t\d*|_t\d+)([._]|$)", re.IGNORECASE)
 
 WEIGHT_LEAF = re.compile(
     r"(^|\.)(\w*_)?(weight(_(ih|hh|hr)(_l\d+)?(_reverse)?|_v|_orig)?|kernel|w\d*)$|\.original1?$", re.IGNORECASE
@@ -154,7 +160,7 @@ HEADS_APART: tuple[tuple[str, str, str], ...] = (
 )
 """(pattern, letters of `tensors.Use` for its dimensions, origin)."""
 
-LINEAR_MODULE = re.compile(r"linear|proj|dense|expert|(^|_)(fc|w)\d*$|^wi|^wo|^lin")
+LINEAR_MODULE = re.compile(r"linear|proj|dense|expert|(^|[._])(fc|w)\d*$|(^|[._])(wi|wo|lin)")
 """Names of modules that are not convolutions."""
 
 ONE_CHANNEL = re.compile(
@@ -163,7 +169,7 @@ ONE_CHANNEL = re.compile(
 """Parts of a network with several inputs that take one channel: waveforms, spectrograms, masks; transformers."""
 
 SQUEEZE = re.compile(
-    r"(^|[._])(se|attn|eca|ca|squeeze\w*|gate|channel_attention)\.|conv_reduce|conv_squeeze|conv\d+\.fc\d",
+    r"(^|[._])(se|attn|eca|ca|squeeze_?(and_)?ex\w*|gate|channel_attention)\.|conv_reduce|conv_squeeze|conv\d+\.fc\d",
     re.ASCII,
 )
 """Modules that weigh channels and pass none of their own on: timm's squeeze-and-excitation."""
@@ -193,3 +199,10 @@ SMALLER = re.compile(r"(^|[._])(downsample|pool)([._]|$)")
 
 ROUTED = "routing_fn"
 """What weighs the kernels of a conditionally parameterised convolution: timm's CondConv (arXiv:1904.04971)."""
+
+MULTIPLIED = re.compile(
+    r"(^|[._])([wu](_?\w{1,4})?|v\d)$|(^|[._])lin\w*$|linear|proj|kernel|weight|matri|dense|expert|router|(^|_)fn$|(^|[._])fc\d*$"
+    r"|(^|[._])(att?n?|theta|phi)(_\w+)?$|lora|hada|lokr|_(q|k|v|o)$",
+    re.IGNORECASE,
+)
+"""What parameters are called that an input is multiplied with, where they are not a module's `weight`: GCNs, xLSTM."""

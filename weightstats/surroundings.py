@@ -241,6 +241,29 @@ class Surroundings:
         return self._templates[_DIGITS.sub("#", unit.path), shape] > 1
 
     @cached_property
+    def calls_weights_so(self) -> bool:
+        """Whether most weights of the network are called `weight`, as those of torch's modules are."""
+        called = sum(unit.name.endswith("weight") for unit in self.units.values())
+        return 2 * called > len(self.units)
+
+    def takes(self, place: str, channels: int, *, besides: Unit) -> bool:
+        """Whether a kernel of one position beneath a path, other than `besides`, takes so many channels."""
+        return any(path != besides.path for path in self._narrow.get((place, channels), ()))
+
+    @cached_property
+    def _narrow(self) -> dict[tuple[str, int], list[str]]:
+        """Kernels of one position by the channels that they take, two at most beneath each path."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for unit in self.units.values():
+            if len(unit.shape) > 2 and field_of(unit.shape) == 1 < unit.shape[1] and not SQUEEZE.search(unit.path):
+                parent = unit.path.rpartition(".")[0]
+                for place in {parent, parent.rpartition(".")[0]}:
+                    paths = found.setdefault((place, unit.shape[1]), [])
+                    if len(paths) < 2:
+                        paths.append(unit.path)
+        return found
+
+    @cached_property
     def has_token_table(self) -> bool:
         """Whether the network's input is a number that is looked up in a table."""
         return any(
@@ -262,8 +285,13 @@ class Surroundings:
             if len(unit.shape) >= 3
             and 1 < unit.shape[1] <= MOST_INPUT_CHANNELS
             and not GROUPED.search(unit.path)
+            and self._is_first_in_chain(unit)
             and not self.gives_out("", unit.shape[1], besides=unit)
         )
+
+    def _is_first_in_chain(self, unit: Unit) -> bool:
+        before = self.neighbour(unit, -1, len(unit.shape))
+        return before is None or not self.follows_directly(unit, before)
 
     def takes_sound(self, unit: Unit) -> bool:
         """Whether the unit lies in a part of the network that is named after sound, or another input of one channel."""

@@ -18,9 +18,12 @@ from weightstats.layer_names import (
     INPUTS_FIRST,
     KEY_MODULE,
     LINEAR_MODULE,
+    LOW_RANK,
+    MULTIPLIED,
     NORM_MODULE,
     NOT_EMBEDDING,
     PARAMETERS,
+    POSITION_BIAS,
     RECURRENT,
     RECURRENT_KINDS,
     ROUTED,
@@ -136,8 +139,21 @@ def _parameter(name: str, shape: Shape, around: Surroundings) -> Use | None:
     if sum(size > 1 for size in shape) < 2:
         return _other("parameter", "a learned vector in an array of more dimensions: no fan-in")
     if len(shape) >= 3 and shape[0] == 1 and not LINEAR_MODULE.search(name):
-        return _other("parameter", "one array for every input, by its first dimension: added, not multiplied with")
+        return _other("parameter", "one array for every input, as its first dimension is 1, not a module's weight")
+    if around.calls_weights_so and not _is_multiplied(name):
+        return _other(
+            "parameter", "not a module's weight, and nothing in its name says that it is multiplied with an input"
+        )
     return None
+
+
+def _is_multiplied(name: str) -> bool:
+    """Whether the last part of a bare parameter's name, or what it lies in, says that it is a matrix of a layer."""
+    leaf = name.rpartition(".")[2]
+    known = (MULTIPLIED, INPUTS_FIRST, RECURRENT, LOW_RANK)
+    return any(pattern.search(leaf) for pattern in known) or any(
+        re.search(pattern, name) for pattern, _, _ in HEADS_APART
+    )
 
 
 def _is_routed(name: str, shape: Shape, around: Surroundings) -> bool:
@@ -182,6 +198,8 @@ def _embedding(name: str, shape: Shape, around: Surroundings) -> Use | None:
         path, module, _ = _module(path)
     if EMBEDDING_MODULE.search(module) and not NOT_EMBEDDING.search(module):
         return Use("embedding", "IO", f"the module's name, {module}", by="name")
+    if POSITION_BIAS.search(module) and shape[0] > shape[1]:
+        return Use("embedding", "IO", f"the module's name, {module}, and more rows than columns", by="name")
     if module == "query" and around.sibling(path, KEY_MODULE) is None:
         return Use("embedding", "IO", "the module's name, query, without a key beside it", by="name")
     vocabulary = shape[0] >= FEWEST_TOKENS and shape[0] >= 16 * shape[1] and not HEAD_MODULE.search(name)
@@ -203,7 +221,10 @@ def _linear(name: str, shape: Shape, around: Surroundings) -> Use | None:
     if bias == shape[1:] and shape[0] != shape[1]:
         return Use("linear", "IO", "a matrix whose bias has its second size", by="shape")
     because = "a matrix" if WEIGHT_LEAF.search(name) else "a matrix whose name says nothing else"
-    return Use("linear", "OI", f"{because}, outputs first as torch keeps them", by="shape")
+    if shape[0] == shape[1]:
+        return Use("linear", "OI", f"{because}, square, so that either dimension may come first", by="shape")
+    by_name = name.endswith("in_proj_weight")
+    return Use("linear", "OI", f"{because}, outputs first as torch keeps them", by="name" if by_name else "shape")
 
 
 def _stack(name: str, shape: Shape, around: Surroundings) -> Use | None:
@@ -213,6 +234,10 @@ def _stack(name: str, shape: Shape, around: Surroundings) -> Use | None:
     path = path_of(name)
     count = around.expert_count(path)
     experts = count == shape[0] > 1
+    bias = around.bias_of(path)
+    if bias == shape[2:] and shape[2] not in shape[:2]:
+        what = f"a stack of {shape[0]} matrices, as its bias has the last size"
+        return Use("linear", "BIO", what, by="shape")
     if CONVOLUTION_LEAF.search(name) and not (
         experts and (shape[2] > MOST_KERNEL or LINEAR_MODULE.search(path.rpartition(".")[2]))
     ):
