@@ -18,7 +18,7 @@ from weightstats.layers import Layer, Other, classify
 from weightstats.network import find_network
 from weightstats.report import Report
 
-EMBEDDING = "an embedding: a vocabulary is not a fan-in"
+EMBEDDING = "an embedding: rows that are looked up are no fan-in"
 
 Kinds = Mapping[str, str]
 

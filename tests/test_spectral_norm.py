@@ -78,7 +78,9 @@ def test_a_weight_is_measured_as_torch_computes_it(tmp_path: Path, style: str, n
     found = row(report, carrier(style))
     assert_measured(found, weight_of(module, style))
     assert found.scale_free_because == "its scale is set by its spectral normalisation"
-    assert found.kind_because.endswith("what is stored over its largest singular value: spectral normalisation")
+    assert found.kind_because.endswith(
+        "what is stored over the largest singular value that its vectors estimate: spectral normalisation"
+    )
     assert sorted(kinds(report).values()) == ["bias", "buffer", "buffer"]
 
 

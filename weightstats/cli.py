@@ -126,7 +126,7 @@ _LIMIT = click.option(
 @click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
 @_LIMIT
-@click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read.")
+@click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read, or its weights not decoded.")
 @click.option("--debug", is_flag=True, help="Show a traceback for an error.")
 def inspect(
     checkpoint: str,
@@ -176,7 +176,7 @@ def inspect(
     if report.checkpoint.damage is not None:
         click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
         return UNREADABLE
-    return UNREADABLE if strict and report.unread else 0
+    return UNREADABLE if strict and not report.is_complete else 0
 
 
 @cli.command(epilog="Example: weightstats layers model.safetensors --rules rules.toml")

@@ -122,7 +122,22 @@ def _opened(
     items = classify(network, as_stored=as_stored, rules=rules)
     second_names = {name: first for layer in layers_of(items) for name, first in _tied_names(layer)}
     idle = rules.without_effect([named.name for named in network.tensors], second_names)
+    idle += _idle_on_others(rules, items)
     return replace(checkpoint, warnings=(*checkpoint.warnings, *idle)), network, items
+
+
+def _idle_on_others(rules: Rules, items: Sequence[Layer | Other]) -> list[str]:
+    """A sentence for each rule that would say something of layers and meets none."""
+    met: dict[str, str] = {}
+    for item in items:
+        rule = rules.rule_for(item.part_of or item.name) if item.kind != "tied" else None
+        if rule is not None and (isinstance(item, Layer) or rule.ignore or rule.kind is not None):
+            met[rule.label] = ""
+        elif rule is not None:
+            met.setdefault(
+                rule.label, f"{rule.because} decides nothing: {item.name} is no layer ({item.kind}), and the"
+            )
+    return [f"{sentence} rule gives no kind" for sentence in met.values() if sentence]
 
 
 def _network_at(location: Location, root: str | None) -> tuple[Checkpoint, Network]:

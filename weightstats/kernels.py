@@ -35,7 +35,7 @@ def kernel_use(name: str, shape: Shape, around: Surroundings) -> Use:
         by = _by("by its name" in turned)
         return Use(f"conv_transpose{dimensions}d", "IO" + "K" * dimensions, turned, groups=groups, by=by)
     groups, because = _groups(unit, around)
-    by = _by(groups > 1 and (DEPTHWISE.search(name) or GROUPED.search(unit.path)) is not None)
+    by = _by(groups > 1 and "its name" in because)
     if groups > 1 and because.endswith("of the configuration"):
         by = "graph"
     return Use(f"depthwise_{kind}" if groups > 1 == shape[1] else kind, axes, because, groups=groups, by=by)

@@ -84,7 +84,7 @@ FEWEST_ELEMENTS = 64
 
 MOST_COMPRESSED_PARTS = 16
 
-EMBEDDING_LEFT_OUT = "an embedding: a vocabulary is not a fan-in"
+EMBEDDING_LEFT_OUT = "an embedding: rows that are looked up are no fan-in"
 LOW_RANK_LEFT_OUT = "one factor of a low-rank adapter: only the product is a weight"
 DIRECTION_LEFT_OUT = "the direction of a weight normalisation: its scale is not the weight's"
 COMPLEX_LEFT_OUT = "complex weights: the law speaks of real ones"
@@ -163,6 +163,8 @@ def _as_said(item: Layer | Other, rule: Rule) -> Layer | Other:
     if isinstance(item, Other):
         return item
     item = replace(item, n_in=rule.n_in or item.n_in, n_out=rule.n_out or item.n_out)
+    if rule.fit and item.left_out_because is not None:
+        item = replace(item, because=f"{item.because}; in the fit by {rule.because}")
     if rule.fit is not None:
         item = replace(item, left_out_because=None if rule.fit else f"left out by {rule.because}")
     if rule.scale_free is not None:

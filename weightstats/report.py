@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.effective_weights import PACKED
 from weightstats.laws import Fit, fit_law, sentences
 from weightstats.layers import Layer, Other
 from weightstats.moments import Moments
@@ -171,6 +172,11 @@ class Report:
     weight_decay: float
     penalties: Mapping[PenaltyName, PenaltySplit]
     accounting: Accounting
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tensor could be read, and every weight decoded."""
+        return not self.unread and all(other.kind != PACKED for other in self.others)
 
     @property
     def findings(self) -> tuple[str, str]:
@@ -396,6 +402,10 @@ def _warnings(
     yield from checkpoint.warnings
     if unread:
         yield f"{len(unread):,} tensors could not be read; the first, {unread[0].name}: {unread[0].reason}"
+    packed = [row for row in other_rows if row.kind == PACKED]
+    if packed:
+        first = f"the first, {packed[0].name}: {packed[0].reason}"
+        yield f"{len(packed):,} tensors hold quantised weights that are not decoded, so that none is measured; {first}"
     counted = [(row.name, row.nonfinite, row.elements) for row in rows]
     counted += [(row.name, row.nonfinite or 0, row.elements) for row in other_rows]
     for name, nonfinite, elements in counted:

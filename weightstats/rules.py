@@ -9,6 +9,7 @@
 TOML: https://toml.io/en/v1.0.0
 """
 
+import difflib
 import fnmatch
 import re
 import tomllib
@@ -39,6 +40,12 @@ KEYS: dict[str, str] = {
     "ignore": "true or false",
 }
 """What a rule may say, and what each value is."""
+
+KINDS = (
+    *("linear", "bilinear", "embedding", "lstm", "gru", "rnn", "recurrent", "low_rank"),
+    *(f"{before}{positions}d" for before in ("conv", "depthwise_conv", "conv_transpose") for positions in (1, 2, 3)),
+)
+"""Kinds that are known; a rule may give another, but none that looks like a mistyped one."""
 
 MOST_PARTS = 65_536
 """Parts that a rule may make of one tensor."""
@@ -202,6 +209,8 @@ def _rule(table: Mapping[str, Any], label: str) -> Rule:
         if not _fits(KEYS[key], value):
             raise UsageError(f"{label}: {key} must be {KEYS[key]}, not {quoted(value)}")
         values[key] = value
+    if (kind := values.get("kind", "linear")) not in KINDS and (near := difflib.get_close_matches(kind, KINDS, 1, 0.8)):
+        raise UsageError(f"{label}: kind {quoted(kind)} is not known; did you mean {quoted(near[0])}?")
     if not values.get("match"):
         raise UsageError(f"{label}: it has no match, the glob on the names of the tensors that it speaks of")
     if len(values) == 1:

@@ -9,6 +9,9 @@ from typing import Any, Protocol, cast
 from weightstats.network import Named, Network
 from weightstats.tensors import Tensor, Use
 
+PACKED = "packed integers"
+"""Kind of a tensor that holds quantised weights which are not decoded."""
+
 MOST_NAME = 256
 """Characters at the end of a name that are looked at."""
 
@@ -102,7 +105,7 @@ def _may_be_codes(tensor: Tensor) -> bool:
 def _put(tensors: dict[str, Named], combined: Combined) -> None:
     carrier = tensors[combined.carrier]
     if combined.unresolved:
-        use = Use("integers", "", combined.unresolved)
+        use = Use(PACKED, "", combined.unresolved)
         tensors[carrier.name] = replace(carrier, tensor=replace(carrier.tensor, use=use))
     else:
         tensors[carrier.name] = replace(

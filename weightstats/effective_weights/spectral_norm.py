@@ -36,7 +36,7 @@ many generative networks carry with them (github.com/christiancosgrove/pytorch-s
 PARAMETRIZED = re.compile(r"(?P<module>^|.*\.)parametrizations\.(?P<parameter>[^.]+)\.original$", re.DOTALL)
 """The weight's name with torch.nn.utils.parametrizations.spectral_norm, and with every other parametrization."""
 
-BECAUSE = "what is stored over its largest singular value: spectral normalisation"
+BECAUSE = "what is stored over the largest singular value that its vectors estimate: spectral normalisation"
 SCALE_FREE = "its scale is set by its spectral normalisation"
 
 ALIGNED = 0.7

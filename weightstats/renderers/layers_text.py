@@ -135,8 +135,9 @@ def _layers(layers: Sequence[ListedLayer], fold: bool) -> list[Entry]:
         return words.template(members[0].stored_name), members[0].stored_shape, members[0].stored_dtype, parts
 
     entries: list[Entry] = []
-    for alike in _grouped(stored, key) if fold else [[members] for members in stored]:
-        entries += _tensor(alike, fold)
+    for group in _grouped(stored, key) if fold else [[members] for members in stored]:
+        for alike in words.wholes(group, lambda members: members[0].stored_name):
+            entries += _tensor(alike, fold)
     return entries
 
 
@@ -207,7 +208,8 @@ def _others(others: Sequence[ListedOther], fold: bool) -> list[Entry]:
             words.printable(group[0].kind),
             why=words.folded_text([other.because for other in group]),
         )
-        for group in (_grouped(others, key) if fold else [[other] for other in others])
+        for alike in (_grouped(others, key) if fold else [[other] for other in others])
+        for group in words.wholes(alike, lambda other: other.name, loose=True)
     ]
 
 
@@ -220,7 +222,8 @@ def _unread(unread: Sequence[Unread], fold: bool) -> list[Entry]:
             words.folded_name([one.name for one in group], loose=True),
             why=words.folded_text([one.reason for one in group]),
         )
-        for group in (_grouped(unread, key) if fold else [[one] for one in unread])
+        for alike in (_grouped(unread, key) if fold else [[one] for one in unread])
+        for group in words.wholes(alike, lambda one: one.name, loose=True)
     ]
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from weightstats import errors
 from weightstats.laws import briefly
@@ -31,10 +32,14 @@ MOST_MERGED = 3
 """Layers whose mean square with an adapter added is written out."""
 
 
-def printable(text: str) -> str:
+MOST_REASON = 800
+"""Characters of a reason that are shown; it may quote two names of MOST_NAME."""
+
+
+def printable(text: str, most: int = MOST_NAME) -> str:
     """The text with everything that a terminal would act on, or that hides, written as escapes, and cut if long."""
-    if len(text) > MOST_NAME:
-        text = f"{text[: MOST_NAME // 2]}…{text[-MOST_NAME // 2 :]}"
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[-most // 2 :]}"
     return errors.printable(text)
 
 
@@ -86,6 +91,9 @@ def size(count: int) -> str:
     raise AssertionError
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table of layers: a layer, or several that differ only in the numbers of their names."""
@@ -122,7 +130,33 @@ def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
         alike = (layer.kind, layer.shape, layer.dtype, layer.n_in, layer.n_out)
         key = (template(layer.name), *alike, layer.left_out_because, layer.scale_free)
         groups.setdefault(key, []).append(layer)
-    return tuple(_row(members) for members in groups.values())
+    return tuple(_row(whole) for members in groups.values() for whole in wholes(members, lambda layer: layer.name))
+
+
+def wholes(members: Sequence[T], name_of: Callable[[T], str], *, loose: bool = False) -> list[Sequence[T]]:
+    """Members whose names have one template, divided so that the braces of `folded_name` stand for those alone."""
+    number = _ANY_NUMBER if loose else _NUMBER
+    return _wholes([(tuple(map(int, number.findall(name_of(member)))), member) for member in members])
+
+
+def _wholes(numbered: Sequence[tuple[tuple[int, ...], T]]) -> list[Sequence[T]]:
+    columns = [set(column) for column in zip(*(numbers for numbers, _ in numbered), strict=True)]
+    if len(numbered) == math.prod(map(len, columns)):
+        return [[member for _, member in numbered]]
+    divisions = []
+    for place in (place for place, values in enumerate(columns) if len(values) > 1):
+        parts: dict[int, list[tuple[tuple[int, ...], T]]] = {}
+        for numbers, member in numbered:
+            parts.setdefault(numbers[place], []).append((numbers, member))
+        alike: dict[frozenset[tuple[int, ...]], list[tuple[tuple[int, ...], T]]] = {}
+        for part in parts.values():
+            others = frozenset((*numbers[:place], *numbers[place + 1 :]) for numbers, _ in part)
+            alike.setdefault(others, []).extend(part)
+        divisions.append(list(alike.values()))
+    best = min(divisions, key=len)
+    if len(best) == 1:  # two of one name
+        return [[member] for _, member in numbered]
+    return [whole for part in best for whole in _wholes(part)]
 
 
 def _row(members: Sequence[LayerRow]) -> Row:
@@ -169,7 +203,7 @@ def folded_name(names: Sequence[str], *, loose: bool = False) -> str:
 
 def folded_text(texts: Sequence[str]) -> str:
     """Texts of one loose template as one: `followed by blocks.{0..31}.norm`."""
-    return printable(texts[0] if len(set(texts)) == 1 else _together(texts, _ANY_NUMBER))
+    return printable(texts[0] if len(set(texts)) == 1 else _together(texts, _ANY_NUMBER), MOST_REASON)
 
 
 def _together(texts: Sequence[str], number: re.Pattern[str]) -> str:
@@ -246,7 +280,10 @@ def free(report: Report) -> str:
     """What FREE means, '' where no layer is marked."""
     if not any(layer.scale_free for layer in report.layers):
         return ""
-    return f"{FREE}: behind a normalisation, its scale does not change what the network computes."
+    return (
+        f"{FREE}: its output goes into a normalisation, or it is normalised itself: its scale does not change what the "
+        "network computes."
+    )
 
 
 def without_free(report: Report) -> str:

@@ -79,7 +79,7 @@ SCALE_FREE = "its scale is set by its spectral normalisation"
 
 _MADE_BY = {
     "_WeightNorm": "its direction times its magnitudes: weight normalisation",
-    "_SpectralNorm": "what is stored over its largest singular value: spectral normalisation",
+    "_SpectralNorm": "what is stored over the largest singular value that its vectors estimate: spectral normalisation",
 }
 
 
