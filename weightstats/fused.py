@@ -130,9 +130,10 @@ def gates_of(name: str, shape: Shape, around: Surroundings) -> int:
     if match is None:
         return 0
     if (projection := name.replace(f"weight_{match['of']}", "weight_hr")) in around.shapes:
-        hidden = around.shapes[projection][-1]
+        hidden = around.size_of(projection)
     else:
-        hidden = around.shapes.get(name.replace("weight_ih", "weight_hh"), shape)[-1]
+        other = name.replace("weight_ih", "weight_hh")
+        hidden = around.size_of(other) if other in around.shapes else shape[-1]
     return shape[0] // hidden if hidden and shape[0] % hidden == 0 else 0
 
 
@@ -171,7 +172,7 @@ def _arrangement(fusion: Fusion, dimensions: int, around: Surroundings) -> Arran
     """How q, k and v lie, by the name, the kind of layer and the model that the configuration names."""
     if dimensions > 2 and fusion.arrangement == "blocks":
         return "heads"  # convolutions: some networks have heads first, some not
-    model = str(around.model_config.get("model_type", ""))
+    model = around.model_type
     if fusion.arrangement == "heads" and _are_blocks(model, around.model_config):
         return "blocks"
     return fusion.arrangement
@@ -272,7 +273,7 @@ def _named_pair(name: str, shape: Shape, axes: str, around: Surroundings) -> Fus
 
 def _alternates(path: str, around: Surroundings) -> bool:
     """Whether gate and up alternate: GPT-OSS, whose experts have a bias for each."""
-    return around.model_config.get("model_type") == "gpt_oss" or (
+    return around.model_type == "gpt_oss" or (
         "experts" in path.split(".") and around.bias_of(path) is not None and f"{path}_bias" in around.shapes
     )
 
@@ -326,11 +327,11 @@ def _state_space(name: str, shape: Shape, axis: int, around: Surroundings) -> Fu
     if len(decay) == 2 and module == "in_proj" and rows == 2 * decay[0]:
         sizes = {"x": decay[0], "z": decay[0]}
     elif len(decay) == 2 and module == "x_proj":
-        rank = around.shapes.get(f"{parent}.dt_proj.weight", (0, 0))[-1]
+        rank = around.size_of(f"{parent}.dt_proj.weight")
         sizes = {"dt": rank, "B": decay[1], "C": decay[1]}
     elif len(decay) == 1:
-        inner = around.shapes.get(f"{parent}.out_proj.weight", (0, 0))[-1]
-        mixed = around.shapes.get(f"{parent}.conv1d.weight", (0,))[0]
+        inner = around.size_of(f"{parent}.out_proj.weight")
+        mixed = around.size_of(f"{parent}.conv1d.weight", 0)
         state = (mixed - inner) // 2
         sizes = {"z": inner, "x": inner, "B": state, "C": state, "dt": decay[0]}
     else:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from weightstats.errors import UsageError, quoted
 from weightstats.fused import Fused, fused
 from weightstats.layer_names import DIRECTION, LOW_RANK
+from weightstats.limits import LIMITS
 from weightstats.network import Named, Network
 from weightstats.normalised import Map, scale_free_of
 from weightstats.rule_uses import Found, use_by_rule
@@ -69,9 +71,6 @@ class Other:
     """The name of the stored tensor, where this is one of the maps that are fused in it."""
 
 
-MOST_NAME = 256
-"""Characters at the end of a name that the tables are tried on: their patterns take quadratic time on hostile names."""
-
 UNSPLIT = ("embedding", "low_rank", "bilinear")
 """Kinds of layer that are one map, whatever their names."""
 
@@ -79,8 +78,14 @@ MOST_PARTS = 4_096
 """Maps in one weight: published stacks have up to 512 experts, each with two maps."""
 
 FEWEST_PARTS = 16
-FEWEST_ELEMENTS = 64
+FEWEST_ELEMENTS = 256
 """Elements of a part, where there are more than FEWEST_PARTS of them."""
+
+MOST_TEXT = 4_000_000
+"""Characters in the names of the parts of one weight."""
+
+MOST_READING = 8
+"""How many times reading all parts may reach over the whole: the gates of a Keras LSTM, stored as columns, take 4."""
 
 MOST_COMPRESSED_PARTS = 16
 
@@ -99,6 +104,8 @@ def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RUL
     around = Surroundings(network)
     first_name = _first_names(network, around)
     stored_names = {named.name for named in network.tensors}
+    tied_names = _tied_groups(network)
+    left = LIMITS.crowded_tensors + sum(named.tensor.stored_bytes for named in network.tensors) // LIMITS.crowded_bytes
     names: dict[str, list[str]] = {}
     result: list[Layer | Other] = []
     for named in network.tensors:
@@ -111,25 +118,40 @@ def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RUL
         rule = rules.rule_for(named.name)
         item = _with_origin(item if rule is None else _ruled(item, named, rule), named)
         whole = as_stored if rule is None or rule.split is None else not rule.split
-        telling = (named.known_as or named.name)[-MOST_NAME:]
-        parts = _split(item, around, telling) if isinstance(item, Layer) and not whole else [item]
-        if len(parts) > 1 and any(part.name in stored_names for part in parts):
-            parts = [item]  # a tensor of the file has the name of a part
+        names_of_it = 1 + len(tied_names.get(named.tensor.view, ()))
+        most = min(_most_parts(item.tensor, len(named.name), names_of_it), left)
+        parts = _split(item, around, named.telling, most) if isinstance(item, Layer) and not whole else [item]
+        taken = next((part.name for part in parts if part.name != item.name and part.name in stored_names), None)
+        if taken is not None:
+            parts = [_undivided(item, taken, rule)]
+        left -= len(parts) - 1
         result += parts if rule is None else [_as_said(part, rule) for part in parts]
     return tuple(_normalised([_tied(item, names) for item in result], network, around, rules))
 
 
-def _first_names(network: Network, around: Surroundings) -> dict[tuple[object, ...], str]:
-    """Under which name tensors of the same stored elements are reported: as an embedding if one of them is one."""
+def _undivided(item: Layer | Other, taken: str, rule: Rule | None) -> Layer | Other:
+    """A layer whose parts would have the name of a stored tensor; UsageError where a rule asks for them."""
+    if rule is not None and rule.split is not None:
+        raise UsageError(f"{rule.because}: its part {quoted(taken)} has the name of another tensor of the file")
+    if isinstance(item, Other):
+        return item
+    return replace(item, because=f"{item.because}; kept whole: a tensor of the file is called {quoted(taken)}")
+
+
+def _tied_groups(network: Network) -> dict[tuple[object, ...], list[Named]]:
+    """Tensors that show the same stored elements under several names."""
     groups: dict[tuple[object, ...], list[Named]] = {}
     for named in network.tensors:
         groups.setdefault(named.tensor.view, []).append(named)
-    return {
-        view: next((named.name for named in group if _is_embedding(named, around)), group[0].name)
-        if len(group) > 1
-        else group[0].name
-        for view, group in groups.items()
-    }
+    return {view: group for view, group in groups.items() if len(group) > 1}
+
+
+def _first_names(network: Network, around: Surroundings) -> dict[tuple[object, ...], str]:
+    """Under which name tensors of the same stored elements are reported: as an embedding if one of them is one."""
+    first = {named.tensor.view: named.name for named in reversed(network.tensors)}
+    for view, group in _tied_groups(network).items():
+        first[view] = next((named.name for named in group if _is_embedding(named, around)), group[0].name)
+    return first
 
 
 def _is_embedding(named: Named, around: Surroundings) -> bool:
@@ -188,7 +210,7 @@ def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
     )
 
 
-def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Other]:
+def _split(layer: Layer, around: Surroundings, telling: str, most: int) -> list[Layer | Other]:
     """The maps that are fused in a layer's weight, or the layer; `telling` is the name that tables are tried on."""
     use = layer.tensor.use
     if use is None or layer.tensor.strides is None:
@@ -206,9 +228,18 @@ def _split(layer: Layer, around: Surroundings, telling: str) -> list[Layer | Oth
         if not found.parts:
             return [_joint(layer, found, because)]
         parts = found.parts
-    if use.by != "rule" and len(parts) > most_parts(layer.tensor):
+    if use.by == "rule":
+        return [_part(layer, part, because) for part in parts]
+    if len(parts) > most:
         return [replace(layer, because=f"{because}; kept whole: {len(parts):,} parts are too many to be read apart")]
-    return [_part(layer, part, because) for part in parts]
+    made: list[Layer | Other] = [_part(layer, part, because) for part in parts]
+    if sum(part.tensor.reach for part in made) > MOST_READING * layer.tensor.reach and not _is_inflated(layer.tensor):
+        return [replace(layer, because=f"{because}; kept whole: its parts lie too scattered to be read apart")]
+    return made
+
+
+def _is_inflated(tensor: Tensor) -> bool:
+    return tensor.storage.source.sequential
 
 
 def _part(layer: Layer, part: Part, because: str) -> Layer:
@@ -250,12 +281,15 @@ def _joint(layer: Layer, found: Fused, because: str) -> Layer:
     )
 
 
-def most_parts(tensor: Tensor) -> int:
-    """Into how many layers a weight may be split: a compressed one is inflated again for each, and one of a few
-    elements a part holds no maps."""
-    if tensor.storage.source.sequential:
+def _most_parts(tensor: Tensor, name: int, names: int) -> int:
+    """Into how many layers a weight may be split, whose name has so many characters and is one of so many names.
+
+    A compressed one is inflated again for each, one of a few elements a part holds no maps, and every part has names.
+    """
+    if _is_inflated(tensor):
         return MOST_COMPRESSED_PARTS
-    return max(FEWEST_PARTS, min(MOST_PARTS, tensor.elements // FEWEST_ELEMENTS))
+    by_size = max(FEWEST_PARTS, min(MOST_PARTS, tensor.elements // FEWEST_ELEMENTS))
+    return min(by_size, max(FEWEST_PARTS, MOST_TEXT // ((name + 100) * names)))
 
 
 def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:
@@ -268,7 +302,7 @@ def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:
 
 def _classified(named: Named, around: Surroundings) -> Layer | Other:
     """What a tensor is by its own use, else by its name and what lies around it."""
-    name, tensor = (named.known_as or named.name)[-MOST_NAME:], named.tensor
+    name, tensor = named.telling, named.tensor
     use = tensor.use
     if use is None or use.axes or not tensor.elements:
         use = fixed_use(name, tensor) or use
@@ -314,7 +348,7 @@ def _normalised(
     items: Sequence[Layer | Other], network: Network, around: Surroundings, rules: Rules
 ) -> Iterator[Layer | Other]:
     """The items, those with the reason whose scale the normalisation behind them makes immaterial."""
-    telling = {named.name: named.known_as or named.name for named in network.tensors}
+    telling = {named.name: named.telling for named in network.tensors}
     maps = [
         _map(item, telling[item.part_of or item.name])
         for item in items

@@ -43,6 +43,10 @@ WRAPPER_PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wra
 """Attributes that wrappers put into every name: DataParallel and DDP; torch.compile; FSDP; checkpoint_wrapper."""
 
 
+MOST_NAME = 256
+"""Characters at the end of a name that tables are tried on: their patterns take quadratic time on hostile names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A tensor with the name that the report gives it."""
@@ -68,6 +72,11 @@ class Named:
 
     merged_because: str = ""
     """Which adapter, and with which factor."""
+
+    @property
+    def telling(self) -> str:
+        """The end of the name that tells what the tensor is, at most MOST_NAME characters."""
+        return (self.known_as or self.name)[-MOST_NAME:]
 
 
 @dataclass(frozen=True, slots=True)

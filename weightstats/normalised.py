@@ -321,7 +321,7 @@ def _is_all(one: Map, parent: str, shapes: Shapes) -> bool:
         return False
     output = shapes.get(f"{_joined(parent, 'o_proj')}.weight")
     if last == "q_proj" and output is not None:
-        return output[-1] == one.outputs
+        return output[-1:] == (one.outputs,)
     return last != "k_proj" or f"{_joined(parent, 'v_proj')}.weight" in shapes
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from weightstats.errors import UsageError, quoted, shortened
+from weightstats.limits import LIMITS
 
 Split: TypeAlias = tuple[tuple[str, int | None], ...]
 """The names of the parts with their sizes, None for equal ones."""
@@ -231,7 +232,11 @@ def _fits(wanted: str, value: object) -> bool:
     if wanted == "true or false":
         return isinstance(value, bool)
     if wanted.startswith("a whole number"):
-        return isinstance(value, int) and not isinstance(value, bool) and value >= int("from 1" in wanted)
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and int("from 1" in wanted) <= value <= LIMITS.elements
+        )
     return isinstance(value, list | tuple | Mapping | int) and not isinstance(value, bool)
 
 

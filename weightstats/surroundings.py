@@ -30,6 +30,9 @@ MOST_INPUT_CHANNELS = 4
 MOST_LEVELS = 2
 """Components of a path, from its end, among which a numbered neighbour is looked for."""
 
+MOST_TYPE = 100
+"""Characters of a model's type in a configuration."""
+
 MOST_BESIDE = 256
 """Units of one parent that are looked at one by one."""
 
@@ -59,20 +62,22 @@ class Surroundings:
 
     def __init__(self, network: Network) -> None:
         self.config = network.config
-        self.shapes: dict[str, Shape] = {named.known_as or named.name: named.tensor.shape for named in network.tensors}
+        self.shapes: dict[str, Shape] = {named.telling: named.tensor.shape for named in network.tensors}
+        self.shapes |= {named.telling: named.tensor.shape for named in network.tensors if named.known_as}
+        self.orientations: dict[object, tuple[str, str]] = {}
         self._routers: dict[str, Unit | None] = {}
         self._sorted_widths: dict[str, tuple[int, ...]] = {}
         self._found: dict[tuple[str, re.Pattern[str]], tuple[Unit, ...]] = {}
         self.integers = {
-            named.known_as or named.name for named in network.tensors if named.tensor.dtype.kind in ("integer", "bool")
-        }
+            named.telling for named in network.tensors if named.tensor.dtype.kind in ("integer", "bool")
+        } - {named.telling for named in network.tensors if named.known_as}
 
     @cached_property
     def units(self) -> dict[str, Unit]:
         """Every weight of two dimensions or more, by its path."""
         found: dict[str, Unit] = {}
         for name, shape in self.shapes.items():
-            if len(shape) >= 2 and name not in self.integers and not _BUFFER.search(name[-256:]):
+            if len(shape) >= 2 and name not in self.integers and not _BUFFER.search(name):
                 path = path_of(name)
                 found.setdefault(path, Unit(path, name, shape))
         return found
@@ -102,6 +107,17 @@ class Surroundings:
             matching = (unit for unit in beneath if names.fullmatch(unit.path[len(parent) :].lstrip(".")))
             found = self._found[parent, names] = tuple(itertools.islice(matching, 2))
         return next((unit for unit in found if unit.path != path), None)
+
+    def size_of(self, name: str, axis: int = -1) -> int:
+        """A size of the tensor of that name; 0 where there is none, or it has no dimensions."""
+        shape = self.shapes.get(name, ())
+        return shape[axis] if shape else 0
+
+    @cached_property
+    def model_type(self) -> str:
+        """What the configuration calls the model; '' where that is no short text."""
+        value = self.model_config.get("model_type")
+        return value if isinstance(value, str) and len(value) <= MOST_TYPE else ""
 
     @cached_property
     def model_config(self) -> Mapping[str, Any]:
@@ -173,8 +189,10 @@ class Surroundings:
             match = _NUMBERED.match(component)
             if match is None or len(match[2]) >= 10:
                 continue
-            chain = self._chains[parent, match[1]]
-            place = self._chain_places[parent, match[1]][unit.path]
+            chain = self._chains.get((parent, match[1]), [])
+            place = self._chain_places.get((parent, match[1]), {}).get(unit.path)
+            if place is None:
+                continue
             for _ in range(MOST_STEPS):
                 place += step
                 if not 0 <= place < len(chain):

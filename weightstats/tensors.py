@@ -169,6 +169,9 @@ class Tensor:
     strides: tuple[int, ...] | None = None
     """Of each dimension, in elements; None for a part whose runs of indices alternate."""
 
+    decoded_bytes: int | None = None
+    """Of a part of a tensor that is decoded on the way: what has to be decoded for it, in the file's bytes."""
+
     @property
     def name(self) -> str:
         """The path with dots between the keys."""
@@ -193,7 +196,7 @@ class Tensor:
         if self.elements == 0:
             return 0
         if self.encoded_bytes is not None and not self.storage.source.sequential:
-            return self.encoded_bytes
+            return self.encoded_bytes if self.decoded_bytes is None else self.decoded_bytes
         skipped = self.offset if self.storage.source.sequential else 0
         return (skipped + _span(self.dimensions)) * self.dtype.width
 
@@ -311,8 +314,9 @@ def part_of(tensor: Tensor, slices: Sequence[Slice]) -> Tensor:
     dimensions = _joined(tuple(sorted((pair for pair in pairs if pair[1] != 0), key=lambda pair: -pair[1])))
     shape = tuple(math.prod(size for size, _ in axis) for axis in sizes)
     strides = None if alternating else tuple(_stride_of(axis) for axis in sizes)
-    encoded_bytes = tensor.encoded_bytes
-    if encoded_bytes is not None:
+    encoded_bytes = decoded_bytes = tensor.encoded_bytes
+    if encoded_bytes is not None and decoded_bytes is not None:
+        decoded_bytes = max(1, decoded_bytes * _span(dimensions) // _span(tensor.dimensions))
         encoded_bytes = encoded_bytes * math.prod(shape) // tensor.elements
     return Tensor(
         tensor.path,
@@ -325,6 +329,7 @@ def part_of(tensor: Tensor, slices: Sequence[Slice]) -> Tensor:
         tensor.use,
         encoded_bytes,
         strides,
+        decoded_bytes,
     )
 
 

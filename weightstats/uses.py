@@ -242,7 +242,10 @@ def _stack(name: str, shape: Shape, around: Surroundings) -> Use | None:
         experts and (shape[2] > MOST_KERNEL or LINEAR_MODULE.search(path.rpartition(".")[2]))
     ):
         return None
-    axes, evidence = _orientation(path, shape, around)
+    key = path.rpartition(".")[0], shape, bias, DOWN_MODULE.search(path.rpartition(".")[2]) is None
+    if key not in around.orientations:
+        around.orientations[key] = _orientation(path, shape, around)
+    axes, evidence = around.orientations[key]
     what = f"{shape[0]} experts, as many as the router chooses from" if experts else f"a stack of {shape[0]} matrices"
     return Use("linear", axes, f"{what}; {evidence}", by="shape")
 

@@ -86,8 +86,13 @@ def _dropped_names(header: dict[str, Any], tensors: Sequence[Tensor]) -> list[Te
     return [
         replace(made[kept], path=(dropped,))
         for dropped, kept in metadata.items()
-        if kept in made and dropped not in header
+        if kept in made and dropped not in header and _may_be_tied(dropped, kept)
     ]
+
+
+def _may_be_tied(one: str, other: str) -> bool:
+    """Whether both are names of tensors, and not a remark that happens to be what a tensor is called."""
+    return one.rpartition(".")[2] == other.rpartition(".")[2] or ("." in one and "." in other)
 
 
 def _warnings(file: File) -> Iterator[str]:
