@@ -68,5 +68,5 @@ def reason(path: Path, name: str) -> str:
     """Why codes are listed as packed integers; fails where they are not."""
     use = found(path)[name].tensor.use
     assert use is not None
-    assert (use.kind, use.axes) == ("integers", "")
+    assert (use.kind, use.axes) == ("packed integers", "")
     return use.because

@@ -278,7 +278,7 @@ def test_schemes_that_are_not_decoded_are_named_and_nothing_of_them_is_measured(
     assert scheme in reason(path, next(iter(tensors)))
     report = inspect(str(path))
     assert report.layers == ()
-    assert {row.kind for row in report.others} == {"integers", "quantisation"}
+    assert {row.kind for row in report.others} == {"packed integers", "quantisation"}
 
 
 def test_eight_bits_of_quanto_are_decoded(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The configurations that libraries write beside the weights: heads, groups, adapters, quantisation."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def configs_beside(folder: Path, location: str) -> tuple[dict[str, Any], list[st
 def _contents(folder: Path, location: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Each configuration that is there: its object, or what is wrong with it."""
     for name in FILES:
+        if not os.path.lexists(folder / name):
+            continue
         if not (folder / name).is_file():
+            yield name, "it is no file"
             continue
         try:
             file = open_inside(folder, name, location)

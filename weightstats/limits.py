@@ -127,8 +127,8 @@ class Limits:
     dequantised_step_bytes: int = 16 << 20
     """Numbers that a quantised weight gives only together: 32 rows of 128,000 where 3 bits are packed."""
 
-    quantisation_state_bytes: int = 65_536
-    """A description of a quantised weight in a tensor of its own; bitsandbytes writes 200 bytes of JSON."""
+    quantisation_state_bytes: int = 4_096
+    """The JSON that describes one weight of bitsandbytes; it has about 200."""
 
     quantised_channels: int = 1 << 22
     """Scales and zero points of a torch checkpoint's quantised tensors, together; they are held while it is read."""

@@ -6,14 +6,11 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from weightstats.network import Named, Network
+from weightstats.network import MOST_NAME, Named, Network
 from weightstats.tensors import Tensor, Use
 
 PACKED = "packed integers"
 """Kind of a tensor that holds quantised weights which are not decoded."""
-
-MOST_NAME = 256
-"""Characters at the end of a name that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +78,26 @@ def effective(network: Network) -> Network:
     """
     tensors = {named.name: named for named in network.tensors}
     taken = {named.name for named in network.tensors if named.stored is not None}  # a live module has told
+    made: dict[object, Tensor] = {}
     for name in _asked(network):
         scheme = cast("Scheme", import_module(f"weightstats.effective_weights.{name}"))
         for combined in scheme.combined({name: named.tensor for name, named in tensors.items()}, network.config):
             involved = set(combined.companions) if combined.only_adds else {combined.carrier, *combined.companions}
             if taken.isdisjoint(involved):
                 taken |= involved
-                _put(tensors, combined)
+                _put(tensors, _as_before(combined, name, tensors, made))
     return replace(network, tensors=tuple(tensors[named.name] for named in network.tensors))
+
+
+def _as_before(combined: Combined, scheme: str, tensors: Mapping[str, Named], made: dict[object, Tensor]) -> Combined:
+    """The weight with the tensor that the same stored elements have given under other names: it is stored once."""
+    if combined.tensor is None:
+        return combined
+    carrier, tensor = tensors[combined.carrier].tensor, combined.tensor
+    beside = [(use.because, tensors[name].tensor) for name, use in combined.companions.items()]
+    parts = tuple((role, part.view, part.shape) for role, part in beside)  # in another shape, or place, it is another
+    key = scheme, tensor.dtype.name, tensor.shape, carrier.view, carrier.shape, parts
+    return replace(combined, tensor=replace(made.setdefault(key, tensor), path=tensor.path, use=tensor.use))
 
 
 def _asked(network: Network) -> tuple[str, ...]:

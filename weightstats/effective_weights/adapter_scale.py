@@ -7,10 +7,15 @@ from typing import Any
 
 from weightstats.effective_weights.computed import Run, storage_order
 from weightstats.errors import CheckpointError
+from weightstats.network import MOST_NAME
 from weightstats.tensors import Tensor
 
 ORDINARY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 """What a pattern of module names may be made of: others are regular expressions, and none from a file is run."""
+
+
+MOST_COMPONENTS = 32
+"""Components at the end of a module's name that a pattern is looked for among."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +26,41 @@ class Scale:
     because: str
 
 
+@dataclass(frozen=True, slots=True)
+class Alphas:
+    """What `alpha_pattern` of a configuration says, each ending with its place in the order of the patterns."""
+
+    whole: Mapping[str, tuple[int, Any]]
+    """By the whole name of a module, without `base_model.model.`."""
+
+    ending: Mapping[str, tuple[int, Any]]
+    """By the last components of its name."""
+
+    not_run: int | None
+    """The place of the first regular expression, which no file has run."""
+
+    problem: str = ""
+
+
+def alphas_of(settings: Mapping[str, Any]) -> Alphas:
+    """The patterns of a configuration, looked at once."""
+    patterns = settings.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        return Alphas({}, {}, None, "the alpha_pattern of its configuration is not an object")
+    whole: dict[str, tuple[int, Any]] = {}
+    ending: dict[str, tuple[int, Any]] = {}
+    for place, (pattern, value) in enumerate(patterns.items()):
+        name = pattern.removeprefix("^")
+        if not ORDINARY.issuperset(name):
+            return Alphas(whole, ending, place)
+        whole.setdefault(name, (place, value))
+        if not pattern.startswith("^"):
+            ending.setdefault(name, (place, value))
+    return Alphas(whole, ending, None)
+
+
 def scale_of(
-    tensors: Mapping[str, Tensor], module: str, adapter: str, rank: int, settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor], module: str, rank: int, settings: Mapping[str, Any], alphas: Alphas
 ) -> Scale | str:
     """The factor of an adapter, or why it cannot be told.
 
@@ -33,7 +71,7 @@ def scale_of(
     if name in tensors:
         alpha, rank_stabilised = _single(tensors[name]), False
     elif "lora_alpha" in settings:
-        alpha, rank_stabilised = _configured(module, settings), settings.get("use_rslora") is True
+        alpha, rank_stabilised = _configured(module, settings, alphas), settings.get("use_rslora") is True
     else:
         return Scale(1.0, "its alpha is not in the file: factor 1")
     if isinstance(alpha, str):
@@ -53,20 +91,18 @@ def _single(tensor: Tensor) -> float | str:
     return alpha if math.isfinite(alpha) else f"its alpha is {alpha}"
 
 
-def _configured(module: str, settings: Mapping[str, Any]) -> float | str:
-    """The alpha that a configuration gives to a module."""
-    alpha = settings["lora_alpha"]
-    patterns = settings.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict):
-        return "the alpha_pattern of its configuration is not an object"
-    for pattern, value in patterns.items():
-        ending = pattern.removeprefix("^")
-        if not ORDINARY.issuperset(ending):
-            return "the alpha_pattern of its configuration holds regular expressions, which are not run"
-        whole = module.removeprefix("base_model.model.")
-        if whole == ending or (not pattern.startswith("^") and whole.endswith(f".{ending}")):
-            alpha = value
-            break
+def _configured(module: str, settings: Mapping[str, Any], alphas: Alphas) -> float | str:
+    """The alpha that a configuration gives to a module: that of the first pattern that fits, else the general one."""
+    if alphas.problem:
+        return alphas.problem
+    whole = module.removeprefix("base_model.model.")
+    found = [alphas.whole[whole]] if whole in alphas.whole else []
+    components = whole[-MOST_NAME:].split(".")[-MOST_COMPONENTS:]
+    endings = (".".join(components[start:]) for start in range(len(components)))
+    found += [alphas.ending[ending] for ending in endings if ending in alphas.ending]
+    alpha = min(found, key=lambda entry: entry[0])[1] if found else settings["lora_alpha"]
+    if not found and alphas.not_run is not None:
+        return "the alpha_pattern of its configuration holds regular expressions, which are not run"
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         return "the alpha of its configuration is not a number"
     try:

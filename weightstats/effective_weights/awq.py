@@ -88,7 +88,7 @@ def _check(settings: Mapping[str, Any]) -> None:
     if version not in VERSIONS:
         raise TensorError(f"the configuration calls the layout {quoted(version)}")
     if bits not in (None, 4):
-        raise TensorError(f"the configuration speaks of {bits} bits")
+        raise TensorError(f"the configuration speaks of {quoted(bits)} bits")
 
 
 def _unpacked(words: NDArray[np.uint32]) -> NDArray[np.uint8]:

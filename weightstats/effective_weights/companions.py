@@ -53,6 +53,12 @@ class Shelf:
         if 4 * elements > self._most:
             raise CheckpointError(location, f"the scales that are needed at a time take {self._problem} (bytes)")
 
+    def check_together(self, elements: int) -> None:
+        """TensorError where tables that are needed in no order could not be held side by side, and so would be read
+        again for each piece of the weight."""
+        if 4 * elements > self._most:
+            raise TensorError(f"the scales and zero points that are needed together take {self._problem} (bytes)")
+
     def get(self, key: tuple[int, int, int]) -> NDArray[np.float32] | None:
         """A piece that is still there: of which table, from where, to where."""
         with self.lock:

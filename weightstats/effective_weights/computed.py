@@ -26,6 +26,9 @@ MOST_ENTRIES = 64
 MOST_ELEMENTS = 1 << 22
 """Elements of a matrix that is held in memory for one tensor: a rank of 256 at a width of 16,384."""
 
+MOST_RANK = 4_096
+"""Of an adapter that is added; published ones have up to 1,024."""
+
 MOST_NUMBERS = 1 << 20
 """Elements of a vector that is held for one tensor, in float64: norms, singular vectors."""
 
@@ -148,4 +151,5 @@ def computed(source: Computed) -> Tensor:
     carrier, dtype = source.carrier, source.dtype
     storage = Storage(source, 0, carrier.elements * dtype.width)
     tensor = make_tensor(carrier.path, carrier.shape, dtype, storage, 0, carrier.strides, carrier.use)
-    return replace(tensor, encoded_bytes=carrier.stored_bytes)
+    stored = sum(part.stored_bytes for part in (carrier, *source.companions))
+    return replace(tensor, encoded_bytes=stored)

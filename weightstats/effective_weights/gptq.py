@@ -78,7 +78,9 @@ def _bits(carrier: Tensor, zeros: Tensor, settings: Mapping[str, Any]) -> int:
     configured = number(settings, "bits", "w_bit")
     overridden = bool(settings.get("dynamic"))  # GPTQModel's other bits for some of the layers
     if configured is not None and configured != fitting[0] and not overridden:
-        raise TensorError(f"its shapes are those of {fitting[0]} bits, the configuration speaks of {configured}")
+        raise TensorError(
+            f"its shapes are those of {fitting[0]} bits, the configuration speaks of {quoted(configured)}"
+        )
     return fitting[0]
 
 
@@ -121,6 +123,7 @@ def _grid(
     if not groups:
         raise TensorError("it has no scales")
     if order is not None and order.elements:
+        shelf.check_together(2 * groups * outputs + inputs)
         table = Table(checked(order, ("I32", "I64"), (inputs,)), shelf)
         return Grid(inputs, outputs, 1, 1, row_group=table, row_groups=groups)
     size = number(settings, "group_size") or 0

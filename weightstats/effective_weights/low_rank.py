@@ -10,7 +10,7 @@ from typing import Any
 
 from weightstats.effective_weights import Combined
 from weightstats.effective_weights.adapter_names import Factor, base_of, beyond, factor_of, unwrapped
-from weightstats.effective_weights.adapter_scale import scale_of
+from weightstats.effective_weights.adapter_scale import Alphas, alphas_of, scale_of
 from weightstats.effective_weights.merged import fitting, merged
 from weightstats.errors import quoted
 from weightstats.tensors import Tensor, Use
@@ -35,6 +35,7 @@ def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequen
             adapters.setdefault(factor.module, {}).setdefault(factor.adapter, _Adapter()).factors[name] = factor
     settings = config.get("adapter_config.json")
     settings = settings if isinstance(settings, dict) else {}
+    alphas = alphas_of(settings)
     some_transposed = _some_transposed(tensors, adapters)
     obstacles = beyond(tensors)
     found = []
@@ -51,7 +52,7 @@ def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequen
         bias = base.removesuffix("weight") + "bias"
         if known_as and bias in tensors:
             found.append(Combined(bias, {}, known_as=unwrapped(bias, module)))
-        outcome = obstacles.get(module) or _outcome(tensors, module, base, ofs, settings, some_transposed)
+        outcome = obstacles.get(module) or _outcome(tensors, module, base, ofs, settings, alphas, some_transposed)
         if isinstance(outcome, str):
             reason = f"measured without its adapter: {outcome}"
             found.append(Combined(base, {}, known_as=known_as, because=reason, others=others))
@@ -75,6 +76,7 @@ def _outcome(
     base: str,
     adapters: Mapping[str, _Adapter],
     settings: Mapping[str, Any],
+    alphas: Alphas,
     some_transposed: bool,
 ) -> tuple[Tensor, str] | str:
     """The weight with its adapter added and what was added, or why that cannot be worked out."""
@@ -92,7 +94,7 @@ def _outcome(
     transposed = _is_transposed(fits, adapter.factors[downs[0]], settings, some_transposed)
     if transposed is None:
         return "its base is square, and may be stored with the inputs or with the outputs first"
-    scale = scale_of(tensors, module, label, down.shape[0], settings)
+    scale = scale_of(tensors, module, down.shape[0], settings, alphas)
     if isinstance(scale, str):
         return scale
     tensor = merged(weight, down, up, scale.factor, transposed=transposed)

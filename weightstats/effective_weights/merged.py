@@ -7,6 +7,7 @@ import numpy as np
 from weightstats.dtypes import Floats
 from weightstats.effective_weights.computed import (
     MOST_ELEMENTS,
+    MOST_RANK,
     SCATTERED,
     Computed,
     Run,
@@ -53,6 +54,8 @@ def merged(base: Tensor, down: Tensor, up: Tensor, factor: float, *, transposed:
     if not by_columns and order[:1] not in ([], [0]) and base.shape[0] > 1:
         return "its outputs are not the outermost of its dimensions in the storage"
     source = _Merged(base, down, up, factor, turned=transposed != by_columns)
+    if source.rank > MOST_RANK:
+        return f"its rank, {source.rank:,}, is more than {MOST_RANK:,}"
     if source.rank * source.columns > MOST_ELEMENTS:
         return f"a factor of it has more than the {MOST_ELEMENTS:,} elements that are held"
     if source.left_is_scattered and source.sequential and source.rank * source.rows > MOST_ELEMENTS:
@@ -107,7 +110,7 @@ class _Merged(Computed):
         """(rows, rank)."""
         if not self.left_is_scattered:
             return self._left.read(row * self.rank, rows * self.rank).reshape(rows, self.rank)
-        if self.sequential:
+        if self.sequential or self.left.elements <= MOST_ELEMENTS:
             whole = remembered((self.number, "left"), lambda: self._left.read(0, self.left.elements))
             return whole.reshape(self.rank, self.rows)[:, row : row + rows].T
         return np.stack([self._left.read(place * self.rows + row, rows) for place in range(self.rank)], axis=1)

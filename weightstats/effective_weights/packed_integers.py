@@ -96,6 +96,7 @@ def _grid(outputs: int, inputs: int, scale: Tensor, order: Tensor | None, shelf:
         raise TensorError(f"scales of the shape {quoted(scale.shape)} do not fit {outputs:,} x {inputs:,} codes")
     if order is None or groups == 1:
         return Grid(outputs, inputs, 1, inputs // groups)
+    shelf.check_together(2 * groups * outputs + inputs)
     table = Table(checked(order, ("I32", "I64"), (inputs,)), shelf)
     return Grid(outputs, inputs, 1, 1, column_group=table, column_groups=groups)
 

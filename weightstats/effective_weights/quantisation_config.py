@@ -10,6 +10,10 @@ KEYS = ("quantization_config", "compression_config")
 """Keys of `config.json`: transformers', and that of older releases of compressed-tensors."""
 
 
+MOST_TEXT = 200
+"""Characters of a setting that is looked at."""
+
+
 def quantisation(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings, an empty mapping where there are none."""
     whole = config.get("config.json")
@@ -28,8 +32,9 @@ def quantisation(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def text(settings: Mapping[str, Any], *names: str) -> str:
-    """The first of some settings that is a text, in lower case; '' where there is none."""
-    return next((value.lower() for name in names if isinstance(value := settings.get(name), str)), "")
+    """The first of some settings that is a short text, in lower case; '' where there is none."""
+    values = (settings.get(name) for name in names)
+    return next((value.lower() for value in values if isinstance(value, str) and len(value) <= MOST_TEXT), "")
 
 
 def number(settings: Mapping[str, Any], *names: str) -> int | None:

@@ -27,13 +27,14 @@ from weightstats.effective_weights.computed import (
     storage_order,
 )
 from weightstats.errors import CheckpointError
+from weightstats.network import MOST_NAME
 from weightstats.tensors import Tensor, Use
 
-HOOKED = re.compile(r"(?P<weight>(^|.*\.)(\w*_)?weight(_\w+)?)_(?P<how>orig|bar)$", re.DOTALL)
+HOOKED = re.compile(r"(^|[._])weight(_\w+)?_(?P<how>orig|bar)$")
 """The weight's name with torch.nn.utils.spectral_norm, and `weight_bar` with the implementation for PyTorch 0.3 that
 many generative networks carry with them (github.com/christiancosgrove/pytorch-spectral-normalization-gan)."""
 
-PARAMETRIZED = re.compile(r"(?P<module>^|.*\.)parametrizations\.(?P<parameter>[^.]+)\.original$", re.DOTALL)
+PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.(?P<parameter>[^.]+)\.original$")
 """The weight's name with torch.nn.utils.parametrizations.spectral_norm, and with every other parametrization."""
 
 BECAUSE = "what is stored over the largest singular value that its vectors estimate: spectral normalisation"
@@ -88,11 +89,11 @@ def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequen
 
 def _found(tensors: Mapping[str, Tensor]) -> Iterator[_Found]:
     for name, tensor in tensors.items():
-        if name.endswith(("_orig", "_bar")) and (match := HOOKED.match(name)):
-            weight = match["weight"]
+        if name.endswith(("_orig", "_bar")) and (match := HOOKED.search(name[-MOST_NAME:])):
+            weight = name.removesuffix(f"_{match['how']}")
             left, right, axes = f"{weight}_u", f"{weight}_v", (0, 1) if match["how"] == "orig" else (0,)
-        elif name.endswith(".original") and (match := PARAMETRIZED.match(name)):
-            weight = match["module"] + match["parameter"]
+        elif name.endswith(".original") and (match := PARAMETRIZED.search(name[-MOST_NAME:])):
+            weight = name.removesuffix(match[0].lstrip(".")) + match["parameter"]
             base = name.removesuffix("original")
             left, right, axes = f"{base}0._u", f"{base}0._v", (0, 1)
             if right not in tensors:

@@ -25,12 +25,13 @@ from weightstats.effective_weights.computed import (
     remembered,
     storage_order,
 )
+from weightstats.network import MOST_NAME
 from weightstats.tensors import Tensor, Use
 
-HOOKED = re.compile(r"(?P<module>^|.*\.)(?P<parameter>(\w*_)?weight(_\w+)?)_v$", re.DOTALL)
+HOOKED = re.compile(r"(^|[._])weight(_\w+)?_v$")
 """The direction's name with torch.nn.utils.weight_norm."""
 
-PARAMETRIZED = re.compile(r"(?P<module>^|.*\.)parametrizations\.(?P<parameter>[^.]+)\.original1$", re.DOTALL)
+PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.(?P<parameter>[^.]+)\.original1$")
 """The direction's name with torch.nn.utils.parametrizations.weight_norm."""
 
 BECAUSE = "its direction times its magnitudes: weight normalisation"
@@ -57,14 +58,15 @@ def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequen
 def _pairs(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, str]]:
     """(direction, magnitudes, the weight that they are) by name."""
     for name in tensors:
-        if name.endswith("_v") and (match := HOOKED.match(name)):
+        if name.endswith("_v") and HOOKED.search(name[-MOST_NAME:]):
             weight, magnitudes = name[:-2], f"{name[:-2]}_g"
             if magnitudes in tensors and f"{weight}_orig" not in tensors:
                 yield name, magnitudes, weight
-        elif name.endswith(".original1") and (match := PARAMETRIZED.match(name)):
+        elif name.endswith(".original1") and (match := PARAMETRIZED.search(name[-MOST_NAME:])):
             magnitudes = f"{name[:-1]}0"
             if magnitudes in tensors and f"{name[:-1]}2" not in tensors:
-                yield name, magnitudes, match["module"] + match["parameter"]
+                module = name.removesuffix(match[0].lstrip("."))
+                yield name, magnitudes, module + match["parameter"]
 
 
 def _normalised(direction: Tensor, magnitudes: Tensor) -> Tensor | str:
