@@ -20,6 +20,7 @@ from weightstats.fused_names import (
     Fusion,
 )
 from weightstats.layer_names import GATES, RECURRENT
+from weightstats.limits import LIMITS
 from weightstats.surroundings import Shape, Surroundings, path_of
 from weightstats.tensors import Part, Slice
 
@@ -31,10 +32,6 @@ KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_hea
 
 BLOCKS_BY_MODEL = {"falcon": "blocks", "chatglm": "blocks", "gpt_bigcode": "blocks"}
 """Where a name that usually alternates by heads does not, by `model_type`; see `_falcon` for the one that varies."""
-
-
-MOST_STACKED = 4_096
-"""Maps in one stack; published ones have up to 512 experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ def _blocks(axis: int, sizes: Mapping[str, int], period: int) -> tuple[Part, ...
 
 def _stack(shape: Shape, axis: int, inner: Fused | None) -> Fused | None:
     count = shape[axis]
-    if count > MOST_STACKED:
+    if count > LIMITS.parts:
         return None
     if inner is None or not inner.parts:
         parts = tuple(Part(str(index), (Slice(axis, index, 1, count),)) for index in range(count))
@@ -105,7 +102,7 @@ def _experts_below(name: str, shape: Shape, around: Surroundings) -> Fused | Non
     if len(shape) != 2 or not EXPERTS_BELOW.search(name):
         return None
     count = around.expert_count(name.partition(".experts.")[0] + ".experts")
-    if count is None or not 1 < count <= MOST_STACKED or shape[0] % count:
+    if count is None or not 1 < count <= LIMITS.parts or shape[0] % count:
         return None
     rows = shape[0] // count
     parts = tuple(Part(str(index), (Slice(0, index * rows, rows, shape[0]),)) for index in range(count))

@@ -74,15 +74,9 @@ class Other:
 UNSPLIT = ("embedding", "low_rank", "bilinear")
 """Kinds of layer that are one map, whatever their names."""
 
-MOST_PARTS = 4_096
-"""Maps in one weight: published stacks have up to 512 experts, each with two maps."""
-
 FEWEST_PARTS = 16
 FEWEST_ELEMENTS = 256
 """Elements of a part, where there are more than FEWEST_PARTS of them."""
-
-MOST_TEXT = 4_000_000
-"""Characters in the names of the parts of one weight."""
 
 MOST_READING = 8
 """How many times reading all parts may reach over the whole: the gates of a Keras LSTM, stored as columns, take 4."""
@@ -288,8 +282,8 @@ def _most_parts(tensor: Tensor, name: int, names: int) -> int:
     """
     if _is_inflated(tensor):
         return MOST_COMPRESSED_PARTS
-    by_size = max(FEWEST_PARTS, min(MOST_PARTS, tensor.elements // FEWEST_ELEMENTS))
-    return min(by_size, max(FEWEST_PARTS, MOST_TEXT // ((name + 100) * names)))
+    by_size = max(FEWEST_PARTS, min(LIMITS.parts, tensor.elements // FEWEST_ELEMENTS))
+    return min(by_size, max(FEWEST_PARTS, LIMITS.part_name_characters // ((name + 100) * names)))
 
 
 def _tied(item: Layer | Other, names: dict[str, list[str]]) -> Layer | Other:

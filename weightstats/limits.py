@@ -124,6 +124,15 @@ class Limits:
     """Scales, zero points and tables of quantised weights that a process holds at a time, as 32-bit floats; a layer of
     8,192 x 28,672 in groups of 32 whose inputs are in no order needs 30 MB of scales."""
 
+    adapter_rank: int = 4_096
+    """Rank of a low-rank adapter that is added to its base; published ones have up to 1,024."""
+
+    parts: int = 4_096
+    """Maps that one weight is split into; published stacks have up to 512 experts, each with two maps."""
+
+    part_name_characters: int = 4_000_000
+    """Characters in the names of the parts of one weight, under all its names."""
+
     dequantised_step_bytes: int = 16 << 20
     """Numbers that a quantised weight gives only together: 32 rows of 128,000 where 3 bits are packed."""
 

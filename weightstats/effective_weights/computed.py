@@ -26,9 +26,6 @@ MOST_ENTRIES = 64
 MOST_ELEMENTS = 1 << 22
 """Elements of a matrix that is held in memory for one tensor: a rank of 256 at a width of 16,384."""
 
-MOST_RANK = 4_096
-"""Of an adapter that is added; published ones have up to 1,024."""
-
 MOST_NUMBERS = 1 << 20
 """Elements of a vector that is held for one tensor, in float64: norms, singular vectors."""
 

@@ -7,7 +7,6 @@ import numpy as np
 from weightstats.dtypes import Floats
 from weightstats.effective_weights.computed import (
     MOST_ELEMENTS,
-    MOST_RANK,
     SCATTERED,
     Computed,
     Run,
@@ -15,6 +14,7 @@ from weightstats.effective_weights.computed import (
     remembered,
     storage_order,
 )
+from weightstats.limits import LIMITS, over
 from weightstats.tensors import Tensor
 
 ROWS_ELEMENTS = 1 << 20
@@ -54,8 +54,8 @@ def merged(base: Tensor, down: Tensor, up: Tensor, factor: float, *, transposed:
     if not by_columns and order[:1] not in ([], [0]) and base.shape[0] > 1:
         return "its outputs are not the outermost of its dimensions in the storage"
     source = _Merged(base, down, up, factor, turned=transposed != by_columns)
-    if source.rank > MOST_RANK:
-        return f"its rank, {source.rank:,}, is more than {MOST_RANK:,}"
+    if source.rank > LIMITS.adapter_rank:
+        return f"its rank, {source.rank:,}, is {over('adapter_rank')}"
     if source.rank * source.columns > MOST_ELEMENTS:
         return f"a factor of it has more than the {MOST_ELEMENTS:,} elements that are held"
     if source.left_is_scattered and source.sequential and source.rank * source.rows > MOST_ELEMENTS:
