@@ -61,6 +61,17 @@ ORDINARY = {
     "mel spectrogram": {"conv1.weight": (512, 80, 3), "conv2.weight": (512, 512, 3)},
     "gated in one dimension": {"layers.0.weight": (96, 40, 5), "layers.1.weight": (96, 48, 5)},
     "text": {f"convs.{index}.weight": (100, 300, size) for index, size in enumerate((3, 4, 5))},
+    "parallel paths": {
+        "stem.conv1.weight": (32, 3, 3, 3),
+        "stem.conv2.weight": (64, 32, 3, 3),
+        **{f"layer1.0.conv1.paths.{index}.conv.weight": (64, 32, 3, 3) for index in range(2)},
+    },
+    "a squeeze before two that expand": {
+        "features.0.weight": (64, 3, 3, 3),
+        "features.3.squeeze.weight": (16, 64, 1, 1),
+        "features.3.expand1x1.weight": (64, 16, 1, 1),
+        "features.3.expand3x3.weight": (64, 16, 3, 3),
+    },
     "discriminators": {
         **{f"d.{index}.convs.0.weight": (32, 1, 5, 1) for index in range(3)},
         **{f"d.{index}.convs.1.weight": (128, 32, 5, 1) for index in range(3)},

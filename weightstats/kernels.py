@@ -136,11 +136,8 @@ def _groups_by_channels(unit: Unit, around: Surroundings) -> tuple[int, str]:
     narrow = field_of(unit.shape) == 1
     before = around.neighbour(unit, -1, len(unit.shape))
     anywhere = around.gives_out("", inputs, besides=unit)
-    if before is not None and before.shape[0] == inputs:
-        return 1, f"takes {inputs} channels, as many as {before.path} gives out"
-    pictures = len(unit.shape) > 3  # in one dimension, linear layers are convolutions of one position, in groups too
-    if (pictures or not narrow) and any(around.takes(place, inputs, besides=unit) for place in _near(unit) if place):
-        return 1, ""
+    if (evidence := _one_group(unit, before, around, anywhere=anywhere)) is not None:
+        return 1, evidence
     doubt = ""
     if before is not None:
         given, direct = before.shape[0], around.follows_directly(unit, before)
@@ -156,10 +153,26 @@ def _groups_by_channels(unit: Unit, around: Surroundings) -> tuple[int, str]:
     if anywhere or _may_be_input(unit, around) or around.first_of_its_kind(unit):
         return 1, doubt
     if inputs > outputs or (narrow and len(unit.shape) > 3):
-        return (
-            1,
-            doubt or f"nothing gives out {inputs} channels: several outputs together, or groups of a number unknown",
-        )
+        return 1, doubt or f"nothing gives out {inputs} channels: several outputs joined, or groups of unknown number"
+    groups, evidence = _groups_near(unit, around)
+    return (groups, evidence) if groups > 1 else (1, doubt)
+
+
+def _one_group(unit: Unit, before: Unit | None, around: Surroundings, *, anywhere: bool) -> str | None:
+    """What shows that a convolution takes all channels that come in; None where nothing does."""
+    inputs, narrow = unit.shape[1], field_of(unit.shape) == 1
+    if before is not None and before.shape[0] == inputs:
+        return f"takes {inputs} channels, as many as {before.path} gives out"
+    if before is not None and before.shape == unit.shape and anywhere:
+        return f"beside {before.path}, which takes and gives out as many channels"
+    pictures = len(unit.shape) > 3  # in one dimension, linear layers are convolutions of one position, in groups too
+    twins = (around.takes(place, inputs, besides=unit) for place in _near(unit) if place)
+    return "" if (pictures or not narrow) and any(twins) else None
+
+
+def _groups_near(unit: Unit, around: Surroundings) -> tuple[int, str]:
+    """Groups of channels that something near gives out, where nothing at all gives out those of one group."""
+    outputs, inputs = unit.shape[:2]
     few = inputs <= MOST_INPUT_CHANNELS
     for place in _near(unit):
         for given in (outputs, *around.widths(place)) if around.is_repeated(unit) and not few else (outputs,):
@@ -168,9 +181,9 @@ def _groups_by_channels(unit: Unit, around: Surroundings) -> tuple[int, str]:
             if groups and not halved and around.gives_out(place, given, besides=unit):
                 return (
                     groups,
-                    f"{groups} groups of {inputs}: beside it {given} channels are given out, and {inputs} nowhere",
+                    f"{groups} groups of {inputs}: {given} channels are given out beside it, {inputs} nowhere",
                 )
-    return 1, doubt
+    return 1, ""
 
 
 def _may_be_input(unit: Unit, around: Surroundings) -> bool:
