@@ -27,6 +27,7 @@ NOT_TOLD = {
     "timm/cpubone_nano": "convolutions in two groups, between blocks whose channels fit one group as well",
     "transformers/DbrxForCausalLM-small": "experts below each other in one matrix, which is compared as it is stored",
     "transformers/MgpstrForSceneTextRecognition-small": "narrow convolutions in groups",
+    "timm/skresnet18": "parallel convolutions in two groups, where the stem gives out as many channels as one takes",
 }
 """Networks of which a file tells fewer than nine in ten weights, with the reason."""
 
