@@ -17,7 +17,7 @@ from weightstats.report import Report
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 EVIL = (
-    "=cmd|' /C calc'!A0",
+    "=cmd|' /C calc'!A0.weight",
     "a[/]b.weight",
     "[bold]x[/bold].weight",
     "<script>alert(1)</script>.weight",
@@ -68,7 +68,7 @@ def test_colour_is_there_only_when_asked_for(evil: Report) -> None:
 def test_csv_cells_are_no_formulas(evil: Report) -> None:
     rows = list(csv.reader(io.StringIO(renderer("csv").render(evil))))
     assert all(not cell.startswith(("=", "+", "@", "\t")) for row in rows for cell in row)
-    assert rows[1][0] == "'=cmd|' /C calc'!A0"
+    assert rows[1][0] == "'=cmd|' /C calc'!A0.weight"
 
 
 def test_csv_numbers_have_all_their_digits() -> None:
@@ -197,7 +197,7 @@ def test_layers_whose_scale_does_not_matter_are_marked_explained_and_left_out_of
     text = free._repr_html_() if format_ == "notebook" else renderer(format_).render(free)
     flat = " ".join(text.split())
     assert [bool(re.search(rf"{row.ratio:.2f}°", flat)) for row in free.layers] == [True, True, False, False, False]
-    assert "°: behind a normalisation, its scale does not change what the network computes." in flat
+    assert "°: its output goes into a normalisation, or it is normalised itself: its scale does not change" in flat
     fit = free.fit_without_scale_free
     assert fit is not None
     assert f"Without the 2 layers whose scale does not matter (°): c = {fit.constant:.3g}, scatter" in flat
