@@ -19,8 +19,9 @@ from weightstats.fused_names import (
     Arrangement,
     Fusion,
 )
-from weightstats.layer_names import GATES, RECURRENT
+from weightstats.layer_names import RECURRENT, RECURRENT_KINDS
 from weightstats.limits import LIMITS
+from weightstats.schemas.gates import TORCH, gates
 from weightstats.surroundings import Shape, Surroundings, path_of
 from weightstats.tensors import Part, Slice
 
@@ -30,8 +31,8 @@ HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "attention_hea
 KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads", "multi_query_group_num")
 """The same for keys and values: LLaMA, Falcon, DBRX, ChatGLM."""
 
-BLOCKS_BY_MODEL = {"falcon": "blocks", "chatglm": "blocks", "gpt_bigcode": "blocks"}
-"""Where a name that usually alternates by heads does not, by `model_type`; see `_falcon` for the one that varies."""
+BLOCKS_BY_MODEL = ("chatglm", "gpt_bigcode")
+"""Values of `model_type` where a name that usually alternates by heads does not; Falcon's varies, see `_are_blocks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,11 @@ def _gates(name: str, shape: Shape, axis: int, around: Surroundings) -> Fused | 
     match = RECURRENT.search(name)
     if match is None or match["of"] == "hr" or len(shape) != 2:
         return None
-    gates = GATES.get(gates_of(name, shape, around), ())
-    if not gates:
+    names = TORCH.get(RECURRENT_KINDS.get(gates_of(name, shape, around), ""), ())
+    parts = gates(names, axis, shape[axis]) if names else ()
+    if not parts:
         return None
-    hidden = shape[axis] // len(gates)
-    return Fused(_blocks(axis, dict.fromkeys(gates, hidden), shape[axis]), 1, "", f"{len(gates)} gates of {hidden}")
+    return Fused(parts, 1, "", f"{len(parts)} gates of {shape[axis] // len(parts)}")
 
 
 def gates_of(name: str, shape: Shape, around: Surroundings) -> int:

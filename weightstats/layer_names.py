@@ -147,12 +147,6 @@ TOKENS_MODULE = re.compile(r"^(wte|shared|tok\w*|word\w*|char\w*|(\w*_)?embed_to
 ROUTER_MODULE = re.compile(r"(\w*_)?(router|gate|gating|wg)(_layer)?|ffn_gate_inp")
 """What chooses among experts: transformers (Mixtral, Qwen-MoE, Switch, DBRX, GPT-OSS), DeepSpeed, GGUF."""
 
-GATES: dict[int, tuple[str, ...]] = {
-    4: ("input", "forget", "cell", "output"),
-    3: ("reset", "update", "new"),
-}
-"""The gates of torch.nn.LSTM and torch.nn.GRU in the order in which their rows are stacked, by their number."""
-
 HEADS_APART: tuple[tuple[str, str, str], ...] = (
     (r"rel_attn\.(q|k|v|r)$", "IOO", "transformers' XLNet"),
     (r"rel_attn\.o$", "OII", "transformers' XLNet"),

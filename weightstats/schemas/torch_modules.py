@@ -11,14 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from weightstats.tensors import Part, Slice, Use
-
-GATES = {
-    "LSTM": ("lstm", ("input", "forget", "cell", "output")),
-    "GRU": ("gru", ("reset", "update", "new")),
-    "RNN": ("rnn", ()),
-}
-"""Kind and gates, in torch's order, of recurrent layers and cells by the beginning of their class or mode."""
+from weightstats.schemas.gates import TORCH, gates
+from weightstats.tensors import Use
 
 RECURRENT_LEAF = re.compile(r"(?P<what>weight|bias)_(?P<of>ih|hh|hr)(_l\d+(_reverse)?)?$")
 
@@ -107,31 +101,25 @@ def _convolution(module: nn.Module, shape: tuple[int, ...], because: str) -> Use
 def _recurrent(module: nn.RNNBase | nn.RNNCellBase, leaf: str, shape: tuple[int, ...], because: str) -> Use | None:
     match = RECURRENT_LEAF.search(leaf)
     mode = str(getattr(module, "mode", "")) or "".join(class_names(module))
-    found = next((GATES[name] for name in GATES if name in mode), None)
-    if match is None or match["what"] != "weight" or found is None or len(shape) != 2:
+    kind = next((kind for kind in TORCH if kind.upper() in mode), None)
+    if match is None or match["what"] != "weight" or kind is None or len(shape) != 2:
         return None
     hidden = module.hidden_size
     if match["of"] == "hr":
         fits = shape == (getattr(module, "proj_size", 0), hidden)
         return Use("linear", "OI", f"{because}: the projection of its state", by="module") if fits else None
-    kind, gates = found
-    if shape[0] != max(1, len(gates)) * hidden:
+    if shape[0] != len(TORCH[kind]) * hidden:
         return None
-    return Use(kind, "OI", because, by="module", parts=stacked(gates, hidden))
+    return Use(kind, "OI", because, by="module", parts=gates(TORCH[kind], 0, shape[0]))
 
 
 def _attention(module: nn.MultiheadAttention, leaf: str, shape: tuple[int, ...], because: str) -> Use | None:
     size = module.embed_dim
     if leaf == "in_proj_weight" and shape == (3 * size, size):
-        return Use("linear", "OI", because, by="module", parts=stacked(("q", "k", "v"), size))
+        return Use("linear", "OI", because, by="module", parts=gates(("q", "k", "v"), 0, 3 * size))
     if leaf in ("q_proj_weight", "k_proj_weight", "v_proj_weight") and len(shape) == 2 and shape[0] == size:
         return Use("linear", "OI", because, by="module")
     return None
-
-
-def stacked(names: tuple[str, ...], rows: int) -> tuple[Part, ...]:
-    """Maps of `rows` outputs each, one below the other."""
-    return tuple(Part(name, (Slice(0, index * rows, rows, len(names) * rows),)) for index, name in enumerate(names))
 
 
 def _other(module: nn.Module, leaf: str, shape: tuple[int, ...]) -> Use | None:
