@@ -3,7 +3,7 @@
 The decision rests on names and shapes; the names are in `layer_names`, and the first table that matches decides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -96,9 +96,9 @@ def classify(network: Network, *, as_stored: bool = False, rules: Rules = NO_RUL
     overrules what was found, its `split` also `as_stored`; UsageError where it does not fit the tensor.
     """
     around = Surroundings(network)
-    first_name = _first_names(network, around)
-    stored_names = {named.name for named in network.tensors}
     tied_names = _tied_groups(network)
+    first_name = _first_names(network, tied_names, around)
+    stored_names = {named.name for named in network.tensors}
     left = LIMITS.crowded_tensors + sum(named.tensor.stored_bytes for named in network.tensors) // LIMITS.crowded_bytes
     names: dict[str, list[str]] = {}
     result: list[Layer | Other] = []
@@ -140,10 +140,12 @@ def _tied_groups(network: Network) -> dict[tuple[object, ...], list[Named]]:
     return {view: group for view, group in groups.items() if len(group) > 1}
 
 
-def _first_names(network: Network, around: Surroundings) -> dict[tuple[object, ...], str]:
+def _first_names(
+    network: Network, tied: Mapping[tuple[object, ...], Sequence[Named]], around: Surroundings
+) -> dict[tuple[object, ...], str]:
     """Under which name tensors of the same stored elements are reported: as an embedding if one of them is one."""
-    first = {named.tensor.view: named.name for named in reversed(network.tensors)}
-    for view, group in _tied_groups(network).items():
+    first = {named.tensor.view: named.name for named in network.tensors}
+    for view, group in tied.items():
         first[view] = next((named.name for named in group if _is_embedding(named, around)), group[0].name)
     return first
 

@@ -5,12 +5,14 @@ The scale of such a weight is divided out again, so that it does not change what
 are believed, and only where the sizes agree: what could as well be a normalisation of the layer's input is left out.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from weightstats.network import MOST_NAME
 from weightstats.order import natural_key
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -93,9 +95,6 @@ PAIRS: tuple[Pair, ...] = (
     Pair(r"conv_pw", ("bn",), ("conv_dw",), ("bn1",), is_sure=True),
 )
 """Layers and their batch normalisations by name."""
-
-LONGEST_NAME = 256
-"""Characters of a name beyond which it is not looked at."""
 
 FROZEN_IN = re.compile(r"(^|\.)(backbone|conv_encoder)(\.|$)")
 """Where detectors keep a normalisation whose statistics are constants (FrozenBatchNorm2d of torchvision, detectron2
@@ -191,8 +190,8 @@ SANDWICHES: tuple[Sandwich, ...] = (
 
 def scale_free_of(shapes: Shapes, maps: Sequence[Map]) -> dict[str, str]:
     """Why the scale of a layer does not matter, by the layer's name, for those of which names and sizes show it."""
-    shapes = {name: shape for name, shape in shapes.items() if len(name) <= LONGEST_NAME}
-    maps = [one for one in maps if one.part in ("", "q", "k") and len(one.module) <= LONGEST_NAME]
+    shapes = {name: shape for name, shape in shapes.items() if len(name) <= MOST_NAME}
+    maps = [one for one in maps if one.part in ("", "q", "k") and len(one.module) <= MOST_NAME]
     modules = _modules(shapes)
     found = {
         one.name: f"followed by the normalisation {norm}" for one, norm in _normalised_heads(shapes, maps, modules)
@@ -301,9 +300,7 @@ def _normalised_heads(shapes: Shapes, maps: Sequence[Map], modules: frozenset[st
             shape = shapes.get(f"{norm}.weight")
             if (layer, part) != (last, one.part) or shape is None or f"{one.module}.bias" in shapes:
                 continue
-            length = 1
-            for size in shape:
-                length *= size
+            length = math.prod(shape)
             other = norm_name.translate(str.maketrans("qk", "kq"))
             is_alone = last not in NARROWING and f"{_joined(parent, other)}.weight" not in shapes
             if not _is_all(one, parent, shapes):

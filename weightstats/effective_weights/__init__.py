@@ -96,7 +96,8 @@ def _as_before(combined: Combined, scheme: str, tensors: Mapping[str, Named], ma
     carrier, tensor = tensors[combined.carrier].tensor, combined.tensor
     beside = [(use.because, tensors[name].tensor) for name, use in combined.companions.items()]
     parts = tuple((role, part.view, part.shape) for role, part in beside)  # in another shape, or place, it is another
-    key = scheme, tensor.dtype.name, tensor.shape, carrier.view, carrier.shape, parts
+    leaf = combined.carrier.rpartition(".")[2]  # `weight_orig` and `weight_bar` are made in other ways
+    key = scheme, leaf, tensor.dtype.name, tensor.shape, carrier.view, carrier.shape, parts
     return replace(combined, tensor=replace(made.setdefault(key, tensor), path=tensor.path, use=tensor.use))
 
 

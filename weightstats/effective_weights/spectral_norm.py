@@ -63,15 +63,11 @@ class _Found:
 
 def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequence[Combined]:
     """The weights of the network that are divided by their largest singular value."""
-    made: dict[tuple[object, ...], Tensor | str] = {}
     result = []
     for found in _found(tensors):
         carrier, left = tensors[found.carrier], tensors[found.left]
         right = tensors[found.right] if found.right is not None else None
-        key = (carrier.view, carrier.shape, left.view, right and right.view, found.axes)
-        if key not in made:
-            made[key] = _normalised(carrier, left, right, found.axes)
-        effective = made[key]
+        effective = _normalised(carrier, left, right, found.axes)
         vector = Use("buffer", "", "a vector of a spectral normalisation, not trained")
         companions = {name: vector for name in (found.left, found.right) if name is not None}
         if isinstance(effective, str):

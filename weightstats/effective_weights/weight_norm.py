@@ -39,13 +39,9 @@ BECAUSE = "its direction times its magnitudes: weight normalisation"
 
 def combined(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Sequence[Combined]:
     """The weights of the network that are a direction and magnitudes."""
-    made: dict[tuple[object, ...], Tensor | str] = {}
     found = []
     for direction, magnitudes, weight in _pairs(tensors):
-        key = (tensors[direction].view, tensors[direction].shape, tensors[magnitudes].view, tensors[magnitudes].shape)
-        if key not in made:
-            made[key] = _normalised(tensors[direction], tensors[magnitudes])
-        effective = made[key]
+        effective = _normalised(tensors[direction], tensors[magnitudes])
         if isinstance(effective, str):
             reason = f"measured as stored, without its magnitudes: {effective}"
             found.append(Combined(direction, {}, because=reason))
