@@ -1,0 +1,58 @@
+"""`weightstats layers`: what each tensor is taken for, and why."""
+
+from pathlib import Path
+
+import click
+
+from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
+from weightstats.commands.output import UNREADABLE, width, write
+from weightstats.errors import printable
+
+
+@click.command(epilog="Example: weightstats layers model.safetensors --rules rules.toml")
+@click.argument("checkpoint", type=click.Path(path_type=str))
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("terminal", "json", "csv")),
+    default="terminal",
+    show_default=True,
+    help="How to list.",
+)
+@ROOT
+@RULES
+@AS_STORED
+@click.option("--all", "every", is_flag=True, help="A line for every tensor, also where many are alike.")
+@LIMIT
+@DEBUG
+def layers(
+    checkpoint: str,
+    format_: str,
+    root: str | None,
+    rules: Path | None,
+    as_stored: bool,
+    every: bool,
+    limits: tuple[str, ...],
+    debug: bool,
+) -> int:
+    """List what each tensor of CHECKPOINT is taken for, and why, without reading the weights.
+
+    A weight that holds several maps (q, k and v; the gates of an LSTM; a stack of experts) is shown with its parts.
+    Where a tensor is taken for the wrong thing, a rule says what it is: --rules.
+
+    Exit codes: those of `weightstats inspect`.
+    """
+    from weightstats.inspection import list_layers
+    from weightstats.renderers import layers_text
+
+    listing = list_layers(checkpoint, root=root, as_stored=as_stored, rules=rules, limits=limits_of(limits))
+    for warning in listing.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    if format_ == "terminal":
+        write(layers_text.as_terminal(listing, width(), every=every, warnings=False))
+    else:
+        write(layers_text.as_json(listing) if format_ == "json" else layers_text.as_csv(listing))
+    if listing.damage is not None:
+        click.echo(printable(f"{listing.location}: {listing.damage}"), err=True)
+        return UNREADABLE
+    return 0
