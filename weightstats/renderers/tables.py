@@ -1,6 +1,7 @@
-"""What `weightstats formats` shows: the formats that are read, and the limits on what a file may ask for."""
+"""What `weightstats formats` and `weightstats laws` show: what can be read, its limits, what it is tried against."""
 
 import io
+import json
 import re
 from dataclasses import fields
 from inspect import getsource
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weightstats import extras
+from weightstats.laws import LAWS, SUPERSET, SUPERSET_FORMULA, SUPERSET_SOURCE
 from weightstats.limits import LIMITS, Limits
 from weightstats.readers import formats as known_formats
 
@@ -37,6 +39,36 @@ def limits(width: int) -> str:
     for field in fields(Limits):
         table.add_row(field.name, f"{getattr(LIMITS, field.name):,}", Text(reasons[field.name]))
     return _printed(table, width)
+
+
+def laws(width: int) -> str:
+    """Every law with its formula and where it comes from."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    table.add_column("--law", no_wrap=True)
+    table.add_column("mean square", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for law in LAWS:
+        table.add_row(law.key, law.formula, Text(law.source))
+    table.add_row(f"({SUPERSET})", SUPERSET_FORMULA, Text(SUPERSET_SOURCE))
+    return _printed(table, width)
+
+
+def laws_as_json() -> str:
+    """The same as one JSON object, schema `weightstats/laws/1`."""
+    rows = [
+        {
+            "law": law.key,
+            "formula": law.formula,
+            "measure": law.measure_name or None,
+            "constant": law.constant,
+            "source": law.source,
+        }
+        for law in LAWS
+    ]
+    rows.append(
+        {"law": SUPERSET, "formula": SUPERSET_FORMULA, "measure": None, "constant": None, "source": SUPERSET_SOURCE}
+    )
+    return json.dumps({"schema": "weightstats/laws/1", "laws": rows}, indent=2, ensure_ascii=False) + "\n"
 
 
 def limit_reasons() -> dict[str, str]:
