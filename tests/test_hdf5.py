@@ -150,6 +150,29 @@ def test_chunks_are_read_through_the_usual_filters_and_cut_at_the_edges(tmp_path
     same_as_library(tmp_path / "f")
 
 
+@pytest.mark.parametrize(("chunks", "parts"), [(None, 4), ((6, 32), 4), ((12, 8), 0), ((4, 16), 0)])
+def test_gates_in_chunks_that_are_not_in_the_order_of_indices_are_kept_whole(
+    tmp_path: Path, chunks: tuple[int, int] | None, parts: int
+) -> None:
+    gates = np.repeat([1.0, 2.0, 3.0, 4.0], 8)
+    weights = np.random.default_rng(0).standard_normal((12, 32)) * gates
+
+    def fill(file: h5py.File) -> None:
+        file.create_dataset("lstm/kernel", data=weights, chunks=chunks)
+        file.create_dataset("lstm/recurrent_kernel", data=np.ones((8, 32)))
+        file.create_dataset("lstm/bias", data=np.ones(32))
+        file.create_dataset("head/kernel", data=np.ones((8, 5)))
+
+    found = layers_of(classify(find_network(made(tmp_path / "a.h5", fill))))
+    kernels = [one for one in found if (one.part_of or one.name) == "lstm.kernel"]
+    if not parts:
+        (whole,) = kernels
+        assert "kept whole: its elements are stored in pieces" in whole.because
+        return
+    squares = [moments.mean_square for moments in measure([one.tensor for one in kernels])]  # type: ignore[union-attr]
+    assert squares == pytest.approx(np.square(weights).reshape(12, 4, 8).mean(axis=(0, 2)))
+
+
 def test_larger_chunks_than_blocks_are_read(tmp_path: Path) -> None:
     stored = np.random.default_rng(1).normal(size=(700, 1000)).astype("f4")
     with h5py.File(tmp_path / "f", "w") as file:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 import weightstats
 from weightstats import moments, tensors
+from weightstats import workers as workers_of
 from weightstats.moments import Moments, measure
 from weightstats.readers import open_checkpoint
 from weightstats.tensors import BLOCK_ELEMENTS, SECTION_ELEMENTS, Tensor
@@ -293,14 +294,14 @@ def test_a_tensor_without_elements_is_measured_without_reading(tmp_path: Path) -
 def shared_out(monkeypatch: pytest.MonkeyPatch) -> list[Executor]:
     """Small data is shared out too; gives the pools that did it."""
     pools: list[Executor] = []
-    real = moments._pool
+    real = workers_of.pool
 
     def pool(*arguments: Any) -> Executor:
         pools.append(real(*arguments))
         return pools[-1]
 
-    monkeypatch.setattr(moments, "_WORTH_SHARING", 0)
-    monkeypatch.setattr(moments, "_pool", pool)
+    monkeypatch.setattr(workers_of, "WORTH_SHARING", 0)
+    monkeypatch.setattr(workers_of, "pool", pool)
     monkeypatch.setattr(tensors, "SECTION_ELEMENTS", 1 << 15)
     return pools
 

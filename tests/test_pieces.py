@@ -11,7 +11,7 @@ from makers import Memory, ending_soon, values
 
 from weightstats.errors import TensorError
 from weightstats.pieces import Box, Concatenated, check_tiling, put_together
-from weightstats.tensors import Storage, Tensor, make_tensor
+from weightstats.tensors import Slice, Storage, Tensor, make_tensor, part_of
 
 
 def stored(array: np.ndarray, before: int = 0, sequential: bool = False) -> Tensor:
@@ -64,6 +64,42 @@ def test_elements_that_lie_turned_but_side_by_side_are_all_there() -> None:
     turned = make_tensor((), (2, 3), "F32", stored(np.arange(6.0)).storage, 0, (1, 2))
     pieces = [(Box((0, 0), (2, 3)), turned), (Box((2, 0), (1, 3)), stored(np.full((1, 3), 9.0)))]
     assert sorted(values(put_together((), (3, 3), pieces))) == [0, 1, 2, 3, 4, 5, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "in_order"),
+    [((6, 8), 0, True), ((6, 8), 1, False), ((1, 8), 1, True), ((6, 1), 0, True), ((4, 2, 6), 1, False)],
+)
+def test_a_tensor_has_strides_where_its_elements_come_in_the_order_of_their_indices(
+    shape: tuple[int, ...], axis: int, in_order: bool
+) -> None:
+    halves = np.split(np.arange(float(np.prod(shape)), dtype=np.float32).reshape(shape), 2, axis)
+    offsets = [tuple(half * shape[axis] // 2 if at == axis else 0 for at in range(len(shape))) for half in (0, 1)]
+    pieces = [(Box(offset, half.shape), stored(half)) for offset, half in zip(offsets, halves, strict=True)]
+    tensor = put_together(("w",), shape, pieces)
+    assert (tensor.strides is not None) == (tensor.layout is not None) == in_order
+    if in_order:
+        assert np.array_equal(values(tensor), np.arange(float(np.prod(shape))))
+    else:
+        with pytest.raises(ValueError, match="without strides"):
+            part_of(tensor, (Slice(0, 0, 1, shape[0]),))
+
+
+def test_pieces_that_lie_turned_leave_the_whole_without_strides() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    turned = make_tensor(("p",), (2, 3), "F32", stored(array[:2]).storage, 0, (1, 2))
+    pieces = [(Box((0, 0), (2, 3)), turned), (Box((2, 0), (2, 3)), stored(array[2:]))]
+    assert put_together(("w",), (4, 3), pieces).strides is None
+
+
+def test_orders_of_pieces_are_told_apart() -> None:
+    array = np.arange(64, dtype=np.float32).reshape(8, 8)
+
+    def at(column: int) -> Tensor:
+        pieces = [(Box((0, 0), (8, column)), stored(array[:, :column]))]
+        return put_together(("w",), (8, 8), [*pieces, (Box((0, column), (8, 8 - column)), stored(array[:, column:]))])
+
+    assert at(4).given_in == at(4).given_in != at(2).given_in
 
 
 def test_elements_of_a_piece_with_others_between_them_are_refused() -> None:

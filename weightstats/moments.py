@@ -1,13 +1,8 @@
 """The statistics of a tensor's elements, in one pass over blocks of bounded size."""
 
 import math
-import os
-import signal
-import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,16 +11,7 @@ from numpy.typing import NDArray
 from weightstats.dtypes import Floats
 from weightstats.errors import CheckpointError
 from weightstats.tensors import BLOCK_ELEMENTS, Buffers, Section, Tensor, aligned_bytes
-
-MOST_WORKERS = 8
-"""Beyond this the memory's speed, not the processor's, sets the pace."""
-
-_WORTH_SHARING = 48 << 20
-"""Bytes below which starting workers takes longer than they save."""
-
-_MOST_SECTIONS_A_TASK = 8
-"""A worker is given that many at a time, where there are enough for all; each hand-over costs a third of a
-millisecond."""
+from weightstats.workers import default_workers, results
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,8 @@ def measure(
     plan = [(index, section) for index, tensor in enumerate(tensors) for section in tensor.sections()]
     totals = [_NONE] * len(tensors)
     failures: dict[int, str] = {}
-    for (index, section), sums in zip(plan, _sums_of([section for _, section in plan], workers), strict=True):
+    worker, size = _Worker([section for _, section in plan]), sum(section.bytes for _, section in plan)
+    for (index, section), sums in zip(plan, results(worker, len(plan), size, workers), strict=True):
         if isinstance(sums, str):
             failures.setdefault(index, sums)
         else:
@@ -111,44 +98,6 @@ def measure(
         failures[index] if index in failures else _moments(totals[index], tensor)
         for index, tensor in enumerate(tensors)
     ]
-
-
-def default_workers() -> int:
-    """The processors that this process may use, up to MOST_WORKERS."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, usable)
-
-
-def _sums_of(sections: Sequence[Section], workers: int) -> Iterator[_Sums | str]:
-    """The sums of each section, in order."""
-    if workers <= 1 or sum(section.bytes for section in sections) < _WORTH_SHARING:
-        yield from map(_Worker(sections), range(len(sections)))
-        return
-    with _pool(sections, workers) as pool:
-        if isinstance(pool, ThreadPoolExecutor):
-            yield from pool.map(_Worker(sections), range(len(sections)))
-            return
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside native threads; ours run numpy's loops and reads, and take no locks
-            warnings.filterwarnings("ignore", "(?s).*multi-threaded.*fork", DeprecationWarning)
-            together = max(1, min(_MOST_SECTIONS_A_TASK, len(sections) // (8 * workers)))
-            results = pool.map(_forked_sums, range(len(sections)), chunksize=together)
-        yield from results
-
-
-def _pool(sections: Sequence[Section], workers: int) -> Executor:
-    """Forked processes where that is safe, else threads.
-
-    numpy lets go of the interpreter's lock for some microseconds at a time, and handing it over costs about as much:
-    two threads are hardly faster than one. A process that has other threads must not be forked.
-    """
-    if sys.platform != "linux" or threading.active_count() > 1:
-        return ThreadPoolExecutor(workers, thread_name_prefix="weightstats")
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    context = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(sections,))
 
 
 class _Worker:
@@ -162,21 +111,6 @@ class _Worker:
         if not hasattr(self.local, "workspace"):
             self.local.workspace = _Workspace()
         return _section_sums(self.sections[number], self.local.workspace)
-
-
-_adopted: _Worker | None = None
-"""In a forked process, the worker over the sections that it inherited: they hold open files and are never sent."""
-
-
-def _adopt(sections: Sequence[Section]) -> None:
-    global _adopted  # noqa: PLW0603 - a process pool gives its tasks no other place for inherited state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and stops its workers
-    _adopted = _Worker(sections)
-
-
-def _forked_sums(number: int) -> _Sums | str:
-    assert _adopted is not None  # noqa: S101 - set by the pool's initializer
-    return _adopted(number)
 
 
 class _Workspace:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from weightstats.errors import TensorError, quoted
 from weightstats.limits import LIMITS, over
-from weightstats.tensors import Source, Storage, Tensor, make_tensor
+from weightstats.tensors import Source, Storage, Tensor, given_in_order_of, make_tensor
 
 MOST_DIVIDED = 4
 """Dimensions along which a tensor may be cut into pieces; every one of them doubles the corners that are compared."""
@@ -87,13 +87,15 @@ class Concatenated:
 def put_together(path: tuple[str, ...], shape: tuple[int, ...], pieces: Sequence[tuple[Box, Tensor]]) -> Tensor:
     """The tensor that the pieces are parts of; TensorError unless they fill it exactly, each element once.
 
-    Its elements come piece by piece: in their own order where it is cut along its first dimension alone.
+    Its elements come piece by piece. Where that is not the order of their indices, as where it is cut along another
+    dimension than its first, it has no strides.
     """
     check_tiling(shape, [box for box, _ in pieces])
     for box, piece in pieces:
         if piece.shape != box.sizes:
             raise TensorError(f"a piece of it has the shape {quoted(piece.shape)}, not {quoted(box.sizes)}")
-    ordered = [piece for _, piece in sorted(pieces, key=lambda pair: pair[0].offsets)]
+    in_order = sorted(pieces, key=lambda pair: pair[0].offsets)
+    ordered = [piece for _, piece in in_order]
     full = [piece for piece in ordered if piece.elements]
     if len(full) < 2:
         return replace((full or ordered)[0], path=path, shape=shape)
@@ -104,9 +106,25 @@ def put_together(path: tuple[str, ...], shape: tuple[int, ...], pieces: Sequence
         raise TensorError("its pieces have different byte orders")
     source = Concatenated([_run(piece) for piece in full])
     tensor = make_tensor(path, shape, first.dtype, Storage(source, 0, source.size, first.storage.byte_order))
+    if not all(_is_run(box, shape) and _is_contiguous(piece) for box, piece in in_order if piece.elements):
+        tensor = given_in_order_of(tensor, repr([(box, piece.strides) for box, piece in in_order]).encode())
     if all(piece.encoded_bytes is None for piece in full):
         return tensor
     return replace(tensor, encoded_bytes=sum(piece.stored_bytes for piece in full))
+
+
+def _is_run(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether the elements of a box are one run of those of the whole, in the order of their indices."""
+    cut = next((axis for axis, size in enumerate(box.sizes) if size != 1), len(shape))
+    return box.sizes[cut + 1 :] == shape[cut + 1 :]
+
+
+def _is_contiguous(piece: Tensor) -> bool:
+    """Whether the elements of a piece are given in the order of their indices."""
+    if piece.strides is None:
+        return False
+    steps = [(size, stride) for size, stride in zip(piece.shape, piece.strides, strict=True) if size != 1]
+    return all(stride == math.prod(size for size, _ in steps[at + 1 :]) for at, (_, stride) in enumerate(steps))
 
 
 def _run(piece: Tensor) -> Storage:

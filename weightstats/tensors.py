@@ -1,8 +1,9 @@
 """A stored tensor: what it is called, its shape and dtype, and where its bytes lie. Nothing is read until asked for."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -167,10 +168,19 @@ class Tensor:
     """What it takes in the file, where its storage gives elements that are decoded on the way."""
 
     strides: tuple[int, ...] | None = None
-    """Of each dimension, in elements; None for a part whose runs of indices alternate."""
+    """Of each dimension, in elements; None for a part whose runs of indices alternate, and for a tensor whose elements
+    are not given in the order of their indices."""
 
     decoded_bytes: int | None = None
     """Of a part of a tensor that is decoded on the way: what has to be decoded for it, in the file's bytes."""
+
+    runs: tuple[Dimensions, ...] | None = None
+    """Of each dimension of a part whose runs of indices alternate: (size, stride) of its runs, and of the indices in
+    each."""
+
+    given_in: bytes = b""
+    """In which order the elements are given, where no strides say it: equal for two tensors of one shape exactly where
+    both give them in the same order."""
 
     @property
     def name(self) -> str:
@@ -199,6 +209,14 @@ class Tensor:
             return self.encoded_bytes if self.decoded_bytes is None else self.decoded_bytes
         skipped = self.offset if self.storage.source.sequential else 0
         return (skipped + _span(self.dimensions)) * self.dtype.width
+
+    @property
+    def layout(self) -> tuple[Dimensions, ...] | None:
+        """(size, stride) of what each dimension counts, outermost first: of itself, or of its runs and the indices in
+        each. None where the place of an element cannot be told from its indices."""
+        if self.strides is None:
+            return self.runs
+        return tuple(((size, stride),) for size, stride in zip(self.shape, self.strides, strict=True))
 
     @property
     def view(self) -> tuple[object, ...]:
@@ -292,10 +310,10 @@ def make_tensor(
 def part_of(tensor: Tensor, slices: Sequence[Slice]) -> Tensor:
     """The elements of a tensor at the indices that every slice holds; the others are not read.
 
-    ValueError for a slice that does not fit the tensor, and for a tensor that is itself an alternating part.
+    ValueError for a slice that does not fit the tensor, and for a tensor without strides.
     """
     if tensor.strides is None:
-        raise ValueError("a part of an alternating part cannot be taken")
+        raise ValueError("of a tensor without strides, no part can be taken")
     offset = tensor.offset
     sizes: list[tuple[tuple[int, int], ...]] = [
         ((size, stride),) for size, stride in zip(tensor.shape, tensor.strides, strict=True)
@@ -330,7 +348,14 @@ def part_of(tensor: Tensor, slices: Sequence[Slice]) -> Tensor:
         encoded_bytes,
         strides,
         decoded_bytes,
+        tuple(sizes) if alternating else None,
     )
+
+
+def given_in_order_of(tensor: Tensor, order: bytes) -> Tensor:
+    """The tensor, of which it is known that its elements are not given in the order of their indices, but in another
+    that `order` tells from all others."""
+    return replace(tensor, strides=None, given_in=hashlib.sha256(order).digest())
 
 
 def _stride_of(axis: tuple[tuple[int, int], ...]) -> int:

@@ -1,6 +1,6 @@
 """Where the numbers of an HDF5 dataset lie, as storages: in place, inflated chunk by chunk, or never written.
 
-The chunks come one after the other as the file has them: no statistic depends on the order of the elements.
+The chunks come one after the other as the file has them, which need not be the order of their elements' indices.
 Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html, sections III.E and IV.A.2.i.
 """
 
@@ -70,6 +70,20 @@ def storage_of(file: File, start: int, dataset: Dataset, budget: Budget) -> tupl
     if layout.size < needed:
         raise TensorError(f"it needs {needed:,} bytes, and the file keeps {layout.size:,} for it")
     return Storage(file, start + layout.offset, needed, dataset.order), needed
+
+
+def order_of(dataset: Dataset) -> bytes:
+    """What tells the order in which the elements are given from all others; b"" where it is that of their indices."""
+    layout, shape = dataset.layout, dataset.shape
+    if not isinstance(layout, Chunked) or not layout.chunks:
+        return b""
+    places = [place for place, *_ in sorted(layout.chunks, key=lambda chunk: chunk[1])]
+    number = math.prod(-(-size // step) for size, step in zip(shape, layout.shape, strict=True))
+    cut = next((axis for axis, step in enumerate(layout.shape) if step != 1), len(shape))
+    are_runs = all(step >= size for step, size in zip(layout.shape[cut + 1 :], shape[cut + 1 :], strict=True))
+    if are_runs and len(places) == number and places == sorted(places):
+        return b""
+    return repr((layout.shape, places)).encode()
 
 
 def _check_place(file: File, start: int, layout: Contiguous) -> None:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.hdf5_jail import Contiguous, Dataset, Structure, parsed
-from weightstats.containers.hdf5_storages import Budget, storage_of
+from weightstats.containers.hdf5_storages import Budget, order_of, storage_of
 from weightstats.errors import CheckpointError, TensorError, quoted, shortened
 from weightstats.extras import is_installed, missing
 from weightstats.places import File
 from weightstats.schemas.keras_layers import LayerConfig, Model, model_in, not_loaded
-from weightstats.tensors import Tensor, make_tensor
+from weightstats.tensors import Tensor, given_in_order_of, make_tensor
 
 FORMAT = "HDF5"
 KERAS_FORMAT = "Keras HDF5"
@@ -145,6 +145,8 @@ def _tensors(file: File, userblock: int, structure: Structure, model: Model) -> 
             named = structure.texts.get((path[:-1], "name"), ("",))[0]
             use = model.use(path, dataset.shape, named, counts[path[:-1]])
             tensor = make_tensor(path, dataset.shape, dataset.dtype, storage, use=use)
+            if order := order_of(dataset):
+                tensor = given_in_order_of(tensor, order)
             tensors.append(tensor if tensor.stored_bytes == stored else replace(tensor, encoded_bytes=stored))
         except TensorError as error:
             unread[path] = str(error)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.checkpoint import Checkpoint, Unread, counters_in
 from weightstats.containers.json_values import Pairs, distinct, parsed
 from weightstats.containers.zip_directory import SIGNATURES, ends_like_an_archive
 from weightstats.dtypes import DTYPES
@@ -75,7 +75,15 @@ def read(file: File) -> Checkpoint:
         problem = "is truncated" if end_of_last > data_size else "goes on after its last tensor"
         _refuse(file, f"{problem}: the header describes {end_of_last:,} bytes of data, the file has {data_size:,}")
     tensors += _dropped_names(header, tensors)
-    return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=tuple(_warnings(file)))
+    return Checkpoint(
+        file.location,
+        FORMAT,
+        file.size,
+        tuple(tensors),
+        tuple(unread),
+        warnings=tuple(_warnings(file)),
+        counters=counters_in((header.get("__metadata__") or {}).items()),
+    )
 
 
 def _dropped_names(header: dict[str, Any], tensors: Sequence[Tensor]) -> list[Tensor]:

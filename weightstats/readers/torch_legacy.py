@@ -13,7 +13,13 @@ from weightstats.dtypes import DTYPES
 from weightstats.errors import CheckpointError, TensorError, shortened
 from weightstats.limits import LIMITS
 from weightstats.places import File
-from weightstats.schemas.torch_records import SavedStorage, described_storages, find_tensors, unknown_classes
+from weightstats.schemas.torch_records import (
+    SavedStorage,
+    counters_of,
+    described_storages,
+    find_tensors,
+    unknown_classes,
+)
 from weightstats.tensors import Storage
 
 FORMAT = "torch legacy"
@@ -59,6 +65,7 @@ def read(file: File) -> Checkpoint:
         objects_not_loaded=unknown_classes(pickles[3].globals),
         warnings=tuple(found.warnings),
         damage=storages.damage,
+        counters=counters_of(saved),
     )
 
 

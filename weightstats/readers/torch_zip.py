@@ -15,6 +15,7 @@ from weightstats.places import File
 from weightstats.schemas.torch_records import (
     OpenStorage,
     SavedStorage,
+    counters_of,
     described_storages,
     find_tensors,
     unknown_classes,
@@ -52,6 +53,7 @@ def read(file: File) -> Checkpoint:
         unread=tuple(Unread(".".join(path), reason) for part in parts for path, reason in part.unread),
         objects_not_loaded=unknown_classes(tuple(name for pickle in pickles for name in pickle.globals)),
         warnings=(*(warning for part in parts for warning in part.warnings), *archive.warnings),
+        counters=counters_of(pickles[0].root),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from weightstats.checkpoint import counters_in
 from weightstats.containers.pickle_records import Global, Instance, Mapping, Persistent, PickleError, Record, Sequence
 from weightstats.errors import TensorError, shortened
 from weightstats.limits import LIMITS, over
@@ -215,6 +216,13 @@ def unknown_classes(found_globals: tuple[Global, ...]) -> tuple[str, ...]:
     known |= {f"torch.{name}" for name in ("per_tensor_affine", "per_channel_affine", "serialization._get_layout")}
     known |= {"builtins.object", "__builtin__.object", "torch._tensor.Tensor", "torch.Tensor"}
     return tuple(dict.fromkeys(shortened(g.full_name) for g in found_globals if g.full_name not in known))
+
+
+def counters_of(root: Record) -> dict[str, int]:
+    """How far a training was, where the outermost mapping says so: see `checkpoint.COUNTERS`."""
+    if isinstance(root, Instance) and root.class_name in MAPPING_CLASSES:
+        root = root.pairs
+    return counters_in(root.pairs) if isinstance(root, Mapping) else {}
 
 
 def _children(record: Record, place: _Place, warnings: list[str]) -> Iterator[tuple[_Place, Record]]:
