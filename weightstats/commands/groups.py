@@ -1,0 +1,110 @@
+"""`weightstats groups`: a penalty as weight decay, ready for a training script."""
+
+from pathlib import Path
+
+import click
+
+from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
+from weightstats.commands.output import UNREADABLE, ProgressBar, write
+from weightstats.errors import printable
+
+PENALTY_NAMES = ("plain", "per-element", "fan-scaled")
+
+
+@click.command(epilog="Example: weightstats groups model.safetensors --penalty fan-scaled --weight-decay 0.01")
+@click.argument("checkpoint", type=click.Path(path_type=str))
+@click.option(
+    "--penalty",
+    type=click.Choice(PENALTY_NAMES),
+    default="fan-scaled",
+    show_default=True,
+    help="The penalty that the decay is the gradient of.",
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(min=0.0),
+    default=1e-2,
+    show_default=True,
+    metavar="D",
+    help="torch's weight_decay of the plain decay that the penalty stands in for.",
+)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(("torch", "json")),
+    default="torch",
+    show_default=True,
+    help="A Python function for a training script, or JSON.",
+)
+@click.option("--raw", is_flag=True, help="D times the decay factor k itself: the penalty has a total of its own.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the groups to a file instead of stdout."
+)
+@ROOT
+@RULES
+@AS_STORED
+@click.option("--include", multiple=True, metavar="GLOB", help="Decay only layers whose name matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Do not decay layers whose name matches; repeatable.")
+@LIMIT
+@DEBUG
+def groups(
+    checkpoint: str,
+    penalty: str,
+    weight_decay: float,
+    form: str,
+    raw: bool,
+    output: Path | None,
+    root: str | None,
+    rules: Path | None,
+    as_stored: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    limits: tuple[str, ...],
+    debug: bool,
+) -> int:
+    """Print an L2 penalty as weight decay: parameter groups for torch.optim.
+
+    \b
+    The penalty is lambda * sum of k * w**2 with a factor k for each layer:
+      plain        1
+      per-element  1 / N
+      fan-scaled   (n_in + n_out) / N
+
+    Its gradient is 2 * lambda * k * w. torch's weight_decay d adds d * w to the gradient, so that d = 2 * lambda * k
+    takes the same steps in SGD, with momentum too, and in Adam and its kin, which rescale it as they do the loss's
+    gradient. AdamW multiplies the weights by 1 - lr * d, apart from the gradient.
+
+    D is torch's weight_decay of the plain decay, and a layer gets D times its decay multiplier as in `weightstats
+    inspect`: the penalty then has the plain one's total on the weights as they are in CHECKPOINT. What is no layer
+    (biases, norms, ...) gets 0. Maps that are fused in one parameter have one decay: their own where they are of one
+    size, otherwise the mean of theirs by elements.
+
+    Exit codes: those of `weightstats inspect`.
+    """
+    from weightstats.decay_groups import make_groups, penalty_named
+    from weightstats.inspection import inspect as inspect_checkpoint
+    from weightstats.renderers import groups_text
+
+    with ProgressBar() as progress:
+        report = inspect_checkpoint(
+            checkpoint,
+            root=root,
+            include=include,
+            exclude=exclude,
+            as_stored=as_stored,
+            rules=rules,
+            limits=limits_of(limits),
+            progress=progress.advance,
+        )
+    made = make_groups(report, penalty_named(penalty), weight_decay, equal_total=not raw)
+    for warning in report.checkpoint.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    text = groups_text.as_json(made) if form == "json" else groups_text.as_torch(made)
+    if output is not None:
+        output.write_text(text, encoding="utf-8", newline="")
+    else:
+        write(text)
+    if report.checkpoint.damage is not None:
+        click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
+        return UNREADABLE
+    return 0
