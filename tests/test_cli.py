@@ -65,7 +65,7 @@ def test_json_is_strict_and_has_the_schema() -> None:
     assert report["schema"] == "weightstats/report/1"
     assert list(report) == [
         *("schema", "version", "checkpoint", "layers", "others", "unread", "fit", "fit_without_scale_free"),
-        *("penalties", "accounting", "findings"),
+        *("fits_by_kind", "contest", "untrained", "penalties", "accounting", "findings", "rests_on", "indistinct"),
     ]
 
 

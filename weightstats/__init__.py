@@ -15,31 +15,47 @@ from weightstats.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from weightstats.comparing import compare, trajectory
+    from weightstats.comparison import Comparison
     from weightstats.errors import CheckpointError, UsageError, WeightstatsError
     from weightstats.inspection import inspect, list_layers
     from weightstats.listing import Listing
     from weightstats.report import Report
+    from weightstats.training import parameter_groups, penalty
+    from weightstats.trajectories import Trajectory
 
 _HOMES = {
     "CheckpointError": "weightstats.errors",
+    "Comparison": "weightstats.comparison",
     "Listing": "weightstats.listing",
     "Report": "weightstats.report",
+    "Trajectory": "weightstats.trajectories",
     "UsageError": "weightstats.errors",
     "WeightstatsError": "weightstats.errors",
+    "compare": "weightstats.comparing",
     "inspect": "weightstats.inspection",
     "list_layers": "weightstats.inspection",
+    "parameter_groups": "weightstats.training",
+    "penalty": "weightstats.training",
+    "trajectory": "weightstats.comparing",
 }
 """Public names are imported when they are first used: numpy takes longer than `weightstats --help` may."""
 
 __all__ = [
     "CheckpointError",
+    "Comparison",
     "Listing",
     "Report",
+    "Trajectory",
     "UsageError",
     "WeightstatsError",
     "__version__",
+    "compare",
     "inspect",
     "list_layers",
+    "parameter_groups",
+    "penalty",
+    "trajectory",
 ]
 
 

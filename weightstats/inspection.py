@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,19 +13,22 @@ from weightstats.budget import beyond_budget
 from weightstats.checkpoint import Checkpoint
 from weightstats.effective_weights import effective
 from weightstats.errors import CheckpointError, UsageError
-from weightstats.laws import prepare
+from weightstats.estimates import prepare
+from weightstats.laws import DEFAULT_LAW, Law, law_of
 from weightstats.layers import Layer, Other, classify, layers_of
 from weightstats.limits import changed_limits, limit_names
-from weightstats.listing import Listing, make_listing
 from weightstats.moments import Moments, measure
 from weightstats.network import Network, find_network
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.readers import open_checkpoint
 from weightstats.report import Report, make_report
-from weightstats.rules import Rules, RulesGiven, matches, rules_from
+from weightstats.rules import Rules, RulesGiven, is_selected, rules_from
+from weightstats.tensors import Tensor
 
 if TYPE_CHECKING:
     import torch
+
+    from weightstats.listing import Listing
 
 Location: TypeAlias = "str | os.PathLike[str] | torch.nn.Module"
 """Where the weights are: a path, or a module that lives in this process."""
@@ -37,6 +40,7 @@ def inspect(
     location: Location,
     *,
     weight_decay: float = DEFAULT_WEIGHT_DECAY,
+    law: str = DEFAULT_LAW,
     root: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -52,6 +56,8 @@ def inspect(
     as it is; its classes tell what its parameters are for. Its weights as its parametrizations, weight and spectral
     normalisations make them are what is measured.
 
+    `law` is the key of the law under test, one of `laws.LAWS`: by default "fan-sum", c/(n_in+n_out).
+
     `root` names the part of the file that is the network, where the choice made without it is wrong. With `include`,
     only layers whose name matches one of the patterns (shell style, `*` and `?`; a part of a fused weight by its own
     name or by that of the whole) are reported; `exclude` leaves out those that match. A weight that holds several maps
@@ -61,14 +67,14 @@ def inspect(
     bytes read so far and the bytes to read.
 
     Raises CheckpointError where the location cannot be read at all, and UsageError for a root that is not there, for
-    a limit that is not in the table, for a negative weight decay and for rules that cannot be read or do not fit. A
-    tensor that cannot be read is in the report's `unread`, and harms no other.
+    a limit or a law that is not in its table, for a negative weight decay and for rules that cannot be read or do not
+    fit. A tensor that cannot be read is in the report's `unread`, and harms no other.
     """
     if not (math.isfinite(weight_decay) and weight_decay >= 0.0):
         raise UsageError(f"the weight decay must be 0 or more, not {weight_decay}")
-    with _limits(limits):
+    with limited(limits):
         how = (as_stored, rules_from(rules))
-        return _inspected(location, weight_decay, root, (include, exclude), how, workers, progress)
+        return _inspected(location, (weight_decay, law_of(law)), root, (include, exclude), how, workers, progress)
 
 
 def list_layers(
@@ -78,16 +84,19 @@ def list_layers(
     as_stored: bool = False,
     rules: RulesGiven = None,
     limits: Mapping[str, int] = MappingProxyType({}),
-) -> Listing:
+) -> "Listing":
     """What each tensor of the checkpoint at `location` is taken for, and why; no weight is read.
 
     The arguments and the errors are those of `inspect`.
     """
-    with _limits(limits):
+    from weightstats.listing import make_listing  # not at the top: a report does without
+
+    with limited(limits):
         return make_listing(*_opened(location, root, as_stored, rules_from(rules)))
 
 
-def _limits(limits: Mapping[str, int]) -> AbstractContextManager[None]:
+def limited(limits: Mapping[str, int]) -> AbstractContextManager[None]:
+    """The limits changed within a `with`; UsageError for a name that is not in the table."""
     unknown = [name for name in limits if name not in limit_names()]
     if unknown:
         raise UsageError(f"there is no limit {unknown[0]!r}; there are {', '.join(limit_names())}")
@@ -96,22 +105,58 @@ def _limits(limits: Mapping[str, int]) -> AbstractContextManager[None]:
 
 def _inspected(
     location: Location,
-    weight_decay: float,
+    tried: tuple[float, Law],
     root: str | None,
     patterns: tuple[Sequence[str], Sequence[str]],
     how: tuple[bool, Rules],
     workers: int | None,
     progress: Callable[[int, int], None],
 ) -> Report:
+    return report_on(opened(location, root, patterns, how), tried, workers, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint before its weights are read. Made by `opened`."""
+
+    checkpoint: Checkpoint
+    network: Network
+    items: tuple[Layer | Other, ...]
+    """What each tensor of the network was taken for."""
+
+    is_live: bool
+    """Whether it is a module: torch has threads of its own, and devices that a forked process cannot use."""
+
+    @property
+    def bytes_to_read(self) -> int:
+        """For the report on it."""
+        return sum(tensor.stored_bytes for _, tensor in (*_own(self.items), *_merged(self.items)))
+
+
+def opened(
+    location: Location,
+    root: str | None,
+    patterns: tuple[Sequence[str], Sequence[str]],
+    how: tuple[bool, Rules],
+) -> Opened:
+    """The checkpoint at a location; `patterns` are what to include and to exclude, `how` is (as_stored, rules)."""
     include, exclude = patterns
     checkpoint, network, found = _opened(location, root, *how)
-    items = [_selected(item, include, exclude) for item in found]
+    items = tuple(_selected(item, include, exclude) for item in found)
     if (include or exclude) and layers_of(found) and not layers_of(items):
         raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
-    if _as_module(location) is not None:
-        workers = 1  # torch has threads of its own, and devices that a forked process cannot use
-    measured, merged = _measured(items, checkpoint.bytes, workers, progress)
-    return make_report(checkpoint, network, items, measured, merged, weight_decay)
+    return Opened(checkpoint, network, items, _as_module(location) is not None)
+
+
+def report_on(
+    found: Opened,
+    tried: tuple[float, Law],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Read the weights and report on them; `tried` is (weight decay, law)."""
+    measured, merged = _measured(found.items, found.checkpoint.bytes, 1 if found.is_live else workers, progress)
+    return make_report(found.checkpoint, found.network, found.items, measured, merged, *tried)
 
 
 def _opened(
@@ -181,8 +226,7 @@ def _selected(item: Layer | Other, include: Sequence[str], exclude: Sequence[str
     if not isinstance(item, Layer):
         return item
     names = {item.name, item.part_of or item.name}
-    wanted = not include or any(matches(pattern, name) for pattern in include for name in names)
-    if wanted and not any(matches(pattern, name) for pattern in exclude for name in names):
+    if is_selected(names, include, exclude):
         return item
     return Other(item.name, "not selected", item.tensor, NOT_SELECTED, item.stored, item.part_of)
 
@@ -192,8 +236,7 @@ def _measured(
 ) -> tuple[dict[str, Moments | str], dict[str, Moments | str]]:
     """Moments of every floating-point tensor of the network, or why its bytes could not be read; and those of weights
     with their adapters added."""
-    own = [(item.name, item.tensor) for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
-    merged = [(item.name, item.merged) for item in items if isinstance(item, Layer) and item.merged is not None]
+    own, merged = _own(items), _merged(items)
     wanted = [tensor for _, tensor in (*own, *merged)]
     total = sum(tensor.stored_bytes for tensor in wanted)
     done = 0
@@ -214,6 +257,16 @@ def _measured(
         {name: results[index] for index, (name, _) in enumerate(own)},
         {name: results[index] for index, (name, _) in enumerate(merged, len(own))},
     )
+
+
+def _own(items: Sequence[Layer | Other]) -> list[tuple[str, Tensor]]:
+    """What is measured, by name."""
+    return [(item.name, item.tensor) for item in items if isinstance(item, Layer) or _is_worth_reading(item)]
+
+
+def _merged(items: Sequence[Layer | Other]) -> list[tuple[str, Tensor]]:
+    """Weights with their adapters added, by name."""
+    return [(item.name, item.merged) for item in items if isinstance(item, Layer) and item.merged is not None]
 
 
 def _is_worth_reading(other: Other) -> bool:

@@ -47,6 +47,9 @@ class Layer:
     stored: Tensor | None = None
     """What lies in the file, where that is not `tensor`: the whole of a part, the codes of a quantised weight."""
 
+    worked_out: str = ""
+    """How the weight comes from what lies in the file, where the network computes with something else."""
+
     scale_free: str = ""
     """Why its scale does not change what the network computes, where that is so."""
 
@@ -82,6 +85,8 @@ MOST_READING = 8
 """How many times reading all parts may reach over the whole: the gates of a Keras LSTM, stored as columns, take 4."""
 
 MOST_COMPRESSED_PARTS = 16
+
+UNORDERED = "its elements are stored in pieces, not in the order of their indices"
 
 EMBEDDING_LEFT_OUT = "an embedding: rows that are looked up are no fan-in"
 LOW_RANK_LEFT_OUT = "one factor of a low-rank adapter: only the product is a weight"
@@ -200,6 +205,7 @@ def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
         name=named.name,
         because=because,
         stored=named.stored,
+        worked_out=named.worked_out,
         scale_free=item.scale_free or named.scale_free,
         merged=named.merged,
         merged_because=named.merged_because,
@@ -209,7 +215,7 @@ def _with_origin(item: Layer | Other, named: Named) -> Layer | Other:
 def _split(layer: Layer, around: Surroundings, telling: str, most: int) -> list[Layer | Other]:
     """The maps that are fused in a layer's weight, or the layer; `telling` is the name that tables are tried on."""
     use = layer.tensor.use
-    if use is None or layer.tensor.strides is None:
+    if use is None:
         return [layer]
     parts, because = use.parts, layer.because
     if not parts:
@@ -224,6 +230,8 @@ def _split(layer: Layer, around: Surroundings, telling: str, most: int) -> list[
         if not found.parts:
             return [_joint(layer, found, because)]
         parts = found.parts
+    if layer.tensor.strides is None:
+        return [replace(layer, because=f"{because}; kept whole: {UNORDERED}")]
     if use.by == "rule":
         return [_part(layer, part, because) for part in parts]
     if len(parts) > most:
@@ -261,8 +269,10 @@ def _one_map(tensor: Tensor) -> Tensor:
     if use is None or use.axes.count("B") != 1 or tensor.shape[axis := use.axes.index("B")] != 1:
         return tensor
     strides = None if tensor.strides is None else (*tensor.strides[:axis], *tensor.strides[axis + 1 :])
+    runs = None if tensor.runs is None else (*tensor.runs[:axis], *tensor.runs[axis + 1 :])
     use = replace(use, axes=use.axes.replace("B", ""))
-    return replace(tensor, shape=(*tensor.shape[:axis], *tensor.shape[axis + 1 :]), strides=strides, use=use)
+    shape = (*tensor.shape[:axis], *tensor.shape[axis + 1 :])
+    return replace(tensor, shape=shape, strides=strides, runs=runs, use=use)
 
 
 def _joint(layer: Layer, found: Fused, because: str) -> Layer:

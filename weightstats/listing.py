@@ -43,6 +43,9 @@ class ListedLayer:
     merged_because: str | None
     """The low-rank adapter that belongs to it, and its factor."""
 
+    worked_out_because: str | None
+    """How the weight comes from what is stored (a direction and magnitudes, codes); None where it is stored itself."""
+
     tied_to: tuple[str, ...]
 
     @property
@@ -146,6 +149,7 @@ def _layer(layer: Layer) -> ListedLayer:
         left_out_because=layer.left_out_because,
         scale_free_because=layer.scale_free or None,
         merged_because=layer.merged_because or None,
+        worked_out_because=layer.worked_out or None,
         tied_to=layer.tied_to,
     )
 

@@ -64,6 +64,9 @@ class Named:
     because: str = ""
     """How the effective weight comes from what is stored."""
 
+    worked_out: str = ""
+    """The same, where the network computes with something else than what is stored; an adapter only adds to it."""
+
     scale_free: str = ""
     """Why the scale of what is stored does not change what the network computes, where that is so."""
 

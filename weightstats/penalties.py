@@ -34,6 +34,8 @@ class PenalisedLayer:
 
     fan_sum: int
     sum_of_squares: float
+    maps: int = 1
+    """Where several are taken together: their number. `fan_sum` is then the sum of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Split:
 
     penalty: PenaltyName
     total: float
+    equal_total_weight_decay: float
+    """lambda·ΣS / Σ(decay factor·S), S a layer's sum of squares: the lambda with which this penalty has the total that
+    the plain one has with lambda; NaN where it has none."""
+
     evenness: float
     """exp(entropy of the shares) over the number of layers: 1 where all carry the same; NaN without any."""
 
@@ -67,8 +73,21 @@ class Split:
 
 def split_penalties(layers: Sequence[PenalisedLayer], weight_decay: float) -> dict[PenaltyName, Split]:
     """The split of each penalty with lambda = `weight_decay` over the layers."""
-    factors = {penalty: [_decay_factor(penalty, layer) for layer in layers] for penalty in PENALTIES}
+    factors = {penalty: [decay_factor(penalty, layer) for layer in layers] for penalty in PENALTIES}
     return {penalty: _split(penalty, layers, factors[penalty], weight_decay) for penalty in PENALTIES}
+
+
+def decay_factor(penalty: PenaltyName, layer: PenalisedLayer) -> float:
+    """What multiplies 2·lambda·w in the penalty's gradient; NaN for a layer without elements."""
+    if layer.elements == 0:
+        return math.nan
+    match penalty:
+        case "plain":
+            return 1.0
+        case "per_element":
+            return layer.maps / layer.elements
+        case "fan_scaled":
+            return layer.fan_sum / layer.elements
 
 
 def evenness(shares: Sequence[float]) -> float:
@@ -94,19 +113,6 @@ def _total(values: Sequence[float]) -> float:
         return math.inf
 
 
-def _decay_factor(penalty: PenaltyName, layer: PenalisedLayer) -> float:
-    """What multiplies 2·lambda·w in the penalty's gradient."""
-    if layer.elements == 0:
-        return math.nan
-    match penalty:
-        case "plain":
-            return 1.0
-        case "per_element":
-            return 1.0 / layer.elements
-        case "fan_scaled":
-            return layer.fan_sum / layer.elements
-
-
 def _split(
     penalty: PenaltyName,
     layers: Sequence[PenalisedLayer],
@@ -124,6 +130,7 @@ def _split(
     return Split(
         penalty=penalty,
         total=weight_decay * total,
+        equal_total_weight_decay=_finite(weight_decay * scale),
         evenness=evenness(usable),
         largest_name=layers[largest].name if has_largest and largest is not None else None,
         largest_share=shares[largest] if has_largest and largest is not None else math.nan,

@@ -5,13 +5,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from weightstats.checkpoint import Checkpoint, Unread
+from weightstats.contest import Contest, hold_contest
 from weightstats.effective_weights import PACKED
-from weightstats.laws import Fit, fit_law, sentences
+from weightstats.findings import contested, rests_on, sentences
+from weightstats.fits import Fit, fit_law
+from weightstats.initialisation import Initialisation, initialisations
+from weightstats.laws import Law
 from weightstats.layers import Layer, Other
 from weightstats.moments import Moments
 from weightstats.network import Beside, Network
+from weightstats.observations import Observation, Observations, make_observations
 from weightstats.penalties import LayerPenalty, PenalisedLayer, PenaltyName, Split, evenness, split_penalties
+from weightstats.roles import FAMILIES, family_of, role_of
+from weightstats.untrained import Untrained, untrained
 from weightstats.version import VERSION
 
 SCHEMA = "weightstats/report/1"
@@ -70,7 +79,7 @@ class LayerRow:
     fitted: bool
     left_out_because: str | None
     predicted_mean_square: float
-    """The fitted constant over the layer's fan sum."""
+    """The fitted law at the layer's fans: c/(n_in+n_out), unless another law is tried."""
 
     ratio: float
     """Mean square over the predicted one."""
@@ -92,6 +101,18 @@ class LayerRow:
 
     merged_because: str | None
     """Which adapter, and with which factor."""
+
+    worked_out_because: str | None
+    """How the weight comes from what is stored (a direction and magnitudes, codes); None where it is stored itself."""
+
+    family: str
+    """Linear, attention, convolution or recurrent: what verdicts by kind are given for; '' for none of them."""
+
+    role: str
+    """What its name has in common with those of the same place in other blocks: see `roles.role_of`."""
+
+    initialisation: Initialisation
+    """Which initialisers could have left it as it is."""
 
     @property
     def fan_sum(self) -> int:
@@ -127,6 +148,9 @@ class PenaltySplit:
     """One penalty over all layers."""
 
     total: float
+    equal_total_weight_decay: float
+    """The lambda with which this penalty has the total that the plain one has with the report's; NaN where none."""
+
     evenness: float
     evenness_fitted: float
     """Over the layers that the fit uses."""
@@ -169,6 +193,15 @@ class Report:
     fit_without_scale_free: Fit | None
     """The same fit without the layers whose scale does not matter; None where the fit uses none of them."""
 
+    fits_by_kind: Mapping[str, Fit]
+    """The same fit on the layers of each family; empty where there is but one."""
+
+    contest: Contest
+    """How the law's rivals do on the same layers."""
+
+    untrained: Untrained
+    """How many of the fitted layers are as initialised."""
+
     weight_decay: float
     penalties: Mapping[PenaltyName, PenaltySplit]
     accounting: Accounting
@@ -183,6 +216,16 @@ class Report:
         """Two sentences that can be quoted: how well the law predicts, and what the free exponent says of it."""
         return sentences(self.fit)
 
+    @property
+    def rests_on(self) -> str:
+        """What the verdict rests on and what would change it, in one sentence; '' where there is nothing."""
+        return rests_on(self.fit)
+
+    @property
+    def indistinct(self) -> str:
+        """Which laws cannot be told apart here, in one sentence; '' where there is nothing."""
+        return contested(self.contest)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists and numbers for JSON: no NaN and no infinity, None in their place."""
         return {
@@ -194,9 +237,14 @@ class Report:
             "unread": plain(self.unread),
             "fit": plain(self.fit),
             "fit_without_scale_free": plain(self.fit_without_scale_free),
+            "fits_by_kind": plain(self.fits_by_kind),
+            "contest": {**plain(self.contest), "indistinct": [standing.law for standing in self.contest.indistinct]},
+            "untrained": {**plain(self.untrained), "sentence": self.untrained.sentence},
             "penalties": {"weight_decay": plain(self.weight_decay), **plain(self.penalties)},
             "accounting": plain(self.accounting),
             "findings": plain(self.findings),
+            "rests_on": self.rests_on,
+            "indistinct": self.indistinct,
         }
 
     def __str__(self) -> str:
@@ -230,6 +278,7 @@ def make_report(
     measured: Mapping[str, Moments | str],
     merged: Mapping[str, Moments | str],
     weight_decay: float,
+    law: Law,
 ) -> Report:
     """Fit, split and add up what was found; `measured` has moments, or why there are none, by name, `merged` those of
     weights with their adapters added."""
@@ -239,17 +288,21 @@ def make_report(
     others = [item for item in items if isinstance(item, Other) and item.name not in failed]
     left_out = [_left_out(layer, moments[layer.name]) for layer in layers]
     fitted = [layer for layer, reason in zip(layers, left_out, strict=True) if reason is None]
-    fit = _fit(fitted, moments)
+    observations = _observations(fitted, moments)
+    contest = hold_contest(observations)
+    fit = fit_law(observations, law, contest)
     bound = [layer for layer in fitted if not layer.scale_free]
     splits = split_penalties([_penalised(layer, moments[layer.name]) for layer in layers], weight_decay)
+    drawn = initialisations(layers, [moments[layer.name] for layer in layers])
     rows = tuple(
         _layer_row(
             layer,
             moments[layer.name],
             merged.get(layer.name),
             reason,
-            fit,
+            _predicted(layer, fit, law),
             {name: splits[name].layers[index] for name in splits},
+            drawn[index],
         )
         for index, (layer, reason) in enumerate(zip(layers, left_out, strict=True))
     )
@@ -272,23 +325,54 @@ def make_report(
         others=other_rows,
         unread=unread,
         fit=fit,
-        fit_without_scale_free=_fit(bound, moments) if len(bound) < len(fitted) else None,
+        fit_without_scale_free=fit_law(_observations(bound, moments), law) if len(bound) < len(fitted) else None,
+        fits_by_kind=_fits_by_kind(fitted, moments, law),
+        contest=contest,
+        untrained=untrained(row.initialisation for row in rows if row.fitted),
         weight_decay=weight_decay,
         penalties={name: _penalty_split(split, rows) for name, split in splits.items()},
         accounting=_accounting(layers, [*others, *network.beside], len(checkpoint.unread) + _lost(items, failed)),
     )
 
 
-def _fit(layers: Sequence[Layer], moments: Mapping[str, Moments]) -> Fit:
-    return fit_law(
-        [layer.n_in + layer.n_out for layer in layers], [moments[layer.name].mean_square for layer in layers]
+def _observations(layers: Sequence[Layer], moments: Mapping[str, Moments]) -> Observations:
+    return make_observations(
+        [
+            Observation(
+                layer.name,
+                layer.n_in,
+                layer.n_out,
+                moments[layer.name].mean_square,
+                role_of(layer.name),
+                layer.tensor.elements,
+            )
+            for layer in layers
+        ]
     )
+
+
+def _fits_by_kind(layers: Sequence[Layer], moments: Mapping[str, Moments], law: Law) -> dict[str, Fit]:
+    families: dict[str, list[Layer]] = {family: [] for family in FAMILIES}
+    for layer in layers:
+        families.setdefault(family_of(layer.kind, layer.name), []).append(layer)
+    found = {family: members for family, members in families.items() if family and members}
+    if len(found) < 2:
+        return {}
+    return {family: fit_law(_observations(members, moments), law) for family, members in found.items()}
+
+
+def _predicted(layer: Layer, fit: Fit, law: Law) -> float:
+    """The fitted law's mean square of a layer."""
+    fans = (np.array([float(count)]) for count in (layer.n_in, layer.n_out, layer.tensor.elements))
+    shape = law.logarithms(*fans)
+    return fit.constant * math.exp(float(shape[0]))
 
 
 def _penalty_split(split: Split, rows: Sequence[LayerRow]) -> PenaltySplit:
     shares = [part.share for part, row in zip(split.layers, rows, strict=True) if row.fitted]
     return PenaltySplit(
         total=split.total,
+        equal_total_weight_decay=split.equal_total_weight_decay,
         evenness=split.evenness,
         evenness_fitted=evenness(shares),
         largest=LargestShare(split.largest_name, split.largest_share),
@@ -320,10 +404,10 @@ def _layer_row(
     moments: Moments,
     merged: Moments | str | None,
     left_out: str | None,
-    fit: Fit,
+    predicted: float,
     penalties: dict[PenaltyName, LayerPenalty],
+    initialisation: Initialisation,
 ) -> LayerRow:
-    predicted = fit.constant / (layer.n_in + layer.n_out)
     return LayerRow(
         name=layer.name,
         kind=layer.kind,
@@ -353,6 +437,10 @@ def _layer_row(
         scale_free_because=layer.scale_free or None,
         merged_mean_square=merged.mean_square if isinstance(merged, Moments) else None,
         merged_because=(merged if isinstance(merged, str) else layer.merged_because) if merged is not None else None,
+        worked_out_because=layer.worked_out or None,
+        family=family_of(layer.kind, layer.name),
+        role=role_of(layer.name),
+        initialisation=initialisation,
     )
 
 

@@ -13,7 +13,7 @@ import difflib
 import fnmatch
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -147,6 +147,12 @@ def matches(pattern: str, name: str) -> bool:
     """Whether a glob matches a name: `*`, `?` and `[abc]` as in a shell, and brackets also as themselves, since they
     stand around the name of a part: `*.in_proj_weight[q]`."""
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def is_selected(names: Collection[str], include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether what has these names is chosen: by a pattern of `include`, if there are any, and none of `exclude`."""
+    wanted = not include or any(matches(pattern, name) for pattern in include for name in names)
+    return wanted and not any(matches(pattern, name) for pattern in exclude for name in names)
 
 
 def rules_from(given: RulesGiven) -> Rules:

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     metavar="X",
     help="The penalties' factor lambda.",
 )
+@click.option(
+    "--law",
+    default="fan-sum",
+    show_default=True,
+    metavar="LAW",
+    help="The law under test, c/(n_in+n_out) by default; `weightstats laws` lists them all.",
+)
 @ROOT
 @RULES
 @AS_STORED
@@ -51,6 +58,7 @@ def inspect(
     format_: str,
     output: Path | None,
     weight_decay: float,
+    law: str,
     root: str | None,
     rules: Path | None,
     as_stored: bool,
@@ -76,6 +84,7 @@ def inspect(
         report = inspect_checkpoint(
             checkpoint,
             weight_decay=weight_decay,
+            law=law,
             root=root,
             include=include,
             exclude=exclude,

@@ -124,6 +124,7 @@ def _put(tensors: dict[str, Named], combined: Combined) -> None:
             stored=carrier.tensor if combined.tensor is not None else carrier.stored,
             known_as=combined.known_as or carrier.known_as,
             because="; ".join(filter(None, (carrier.because, combined.because))),
+            worked_out=carrier.worked_out if combined.only_adds else combined.because or carrier.worked_out,
             scale_free=combined.scale_free or carrier.scale_free,
             merged=combined.merged or carrier.merged,
             merged_because=combined.merged_because or carrier.merged_because,

@@ -21,5 +21,6 @@ def _with(named: Named, effective: Effective | None) -> Named:
         stored=named.tensor,
         known_as=named.name.removesuffix(effective.carrier) + effective.attribute,
         because=effective.because,
+        worked_out=effective.because,
         scale_free=effective.scale_free,
     )

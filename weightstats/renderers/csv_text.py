@@ -33,10 +33,17 @@ _PLAIN = (
     "part_of",
     "scale_free",
     "merged_mean_square",
+    "family",
+    "role",
 )
 
-COLUMNS = _PLAIN + tuple(
-    f"{penalty}_{field}" for penalty in PENALTIES for field in ("value", "share", "decay_multiplier")
+_INITIALISATION = ("as_initialised", "initialisation", "initialiser")
+"""Whether it is as initialised, its state, and the candidates."""
+
+COLUMNS = (
+    *_PLAIN,
+    *(f"{penalty}_{field}" for penalty in PENALTIES for field in ("value", "share", "decay_multiplier")),
+    *_INITIALISATION,
 )
 """The header line."""
 
@@ -52,7 +59,7 @@ def render(report: Report) -> str:
     for layer in report.layers:
         penalties = [layer.penalties[penalty] for penalty in PENALTIES]
         numbers = [value for part in penalties for value in (part.value, part.share, part.decay_multiplier)]
-        writer.writerow([cell(value) for value in (*_plain(layer), *numbers)])
+        writer.writerow([cell(value) for value in (*_plain(layer), *numbers, *_initialisation(layer))])
     return text.getvalue()
 
 
@@ -61,6 +68,11 @@ def _plain(layer: LayerRow) -> list[object]:
     values[_PLAIN.index("shape")] = "x".join(str(size) for size in layer.shape)
     values[_PLAIN.index("tied_to")] = " ".join(layer.tied_to)
     return values
+
+
+def _initialisation(layer: LayerRow) -> tuple[object, ...]:
+    found = layer.initialisation
+    return found.as_initialised, found.state, "; ".join(candidate.name for candidate in found.candidates)
 
 
 def cell(value: object) -> str:

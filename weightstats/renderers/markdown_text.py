@@ -9,9 +9,9 @@ from weightstats.report import Report
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$@]|^[+-])")
 
 
-def escaped(text: str) -> str:
-    """Text in which Markdown and HTML see only characters."""
-    return _SPECIAL.sub(r"\\\1", words.printable(text))
+def escaped(text: str, most: int = words.MOST_NAME) -> str:
+    """Text in which Markdown and HTML see only characters, cut if it is longer than `most`."""
+    return _SPECIAL.sub(r"\\\1", words.printable(text, most))
 
 
 def render(report: Report) -> str:
@@ -20,14 +20,17 @@ def render(report: Report) -> str:
     lines += [f"- **Warning:** {escaped(warning)}" for warning in report.checkpoint.warnings]
     lines += [
         "",
-        *(escaped(sentence) for sentence in (*report.findings, words.without_free(report)) if sentence),
+        *(escaped(sentence, words.MOST_SENTENCE) for sentence in report.findings),
         "",
+        *(f"- {escaped(sentence, words.MOST_SENTENCE)}" for sentence in words.evidence(report)),
+        "",
+        *_contest(report),
         *_layers(report),
         "",
         *_notes(report),
         *_splits(report),
         "",
-        escaped(words.evenest(report)),
+        escaped(words.evenest(report), words.MOST_SENTENCE),
         "",
     ]
     lines += _left_out(report)
@@ -55,7 +58,8 @@ def _layers(report: Report) -> list[str]:
 
 def _notes(report: Report) -> list[str]:
     """What the table's marks mean, and what it has no column for, a list behind it."""
-    lines = [f"- {escaped(line)}" for line in (words.free(report), *words.merged(report)) if line]
+    notes = (words.free(report), words.untrained(report), *words.merged(report))
+    lines = [f"- {escaped(line)}" for line in notes if line]
     return [*lines, ""] if lines else []
 
 
@@ -67,6 +71,15 @@ def _splits(report: Report) -> list[str]:
         formula = escaped(FORMULAS[penalty])
         lines.append(f"| {words.TITLES[penalty]} | {formula} | {words.evenness(split.evenness)} | {largest} |")
     return lines
+
+
+def _contest(report: Report) -> list[str]:
+    standings = words.contest(report)
+    if not standings:
+        return []
+    lines = [f"| {' | '.join(words.CONTEST_TITLES)} |", "|---|--:|--:|--:|--:|--:|--:|"]
+    lines += [f"| {' | '.join(escaped(cell) for cell in words.contest_row(standing))} |" for standing in standings]
+    return [*lines, "", escaped(words.about_contest(report), words.MOST_SENTENCE), ""]
 
 
 def _left_out(report: Report) -> list[str]:

@@ -12,7 +12,8 @@ def render(report: Report) -> str:
     """HTML: what was read, the finding, and the layers."""
     head = "".join(f"<th>{title}</th>" for title in _HEAD)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(report))
-    found = (*report.findings, words.without_free(report), words.free(report), *words.merged(report))
+    marks = (words.free(report), words.untrained(report))
+    found = (*report.findings, *words.evidence(report), *marks, *words.merged(report))
     lines = (*words.header(report), *found, *_warnings(report))
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
     return f"<div>{paragraphs}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -77,13 +77,18 @@ def _print(console: Console, report: Report, width: int) -> None:
         if left > 0:
             console.print(Text(f"… {left:,} more rows; --format csv and json list every layer", "bold"))
         console.print(Text(_legend(report), "dim"))
-        for line in (words.free(report), *words.merged(report)):
+        for line in (words.free(report), words.untrained(report), *words.merged(report)):
             if line:
                 console.print(Text(line, "dim"))
     console.print()
-    for sentence in (*report.findings, words.without_free(report)):
-        if sentence:
-            console.print(Text(sentence, "bold"))
+    for sentence in report.findings:
+        console.print(Text(sentence, "bold"))
+    for sentence in words.evidence(report):
+        console.print(Text(sentence))
+    if words.contest(report):
+        console.print()
+        console.print(_contest(report))
+        console.print(Text(words.about_contest(report), "dim"))
     if report.layers:
         console.print()
         console.print(_splits(report))
@@ -118,9 +123,9 @@ def _table(rows: tuple[words.Row, ...], layout: Layout) -> Table:
         title = words.TITLES[penalty]
         table.add_column(title if layout.bar > 3 else title.replace("-", "-\n"), no_wrap=True)
     most = max((share for row in rows for share in row.shares if share == share), default=0.0)
-    some_free = any(row.scale_free for row in rows)
+    marks = max((len(row.marks) for row in rows), default=0)
     for row in rows:
-        ratio = f"{row.ratio} " if some_free and not row.scale_free else row.marked_ratio  # digits stand in one column
+        ratio = f"{row.ratio}{row.marks.ljust(marks)}"  # digits stand in one column
         name = [row.name, row.kind, row.shape, row.n_in, row.n_out] if layout.one_line else [_stacked(row)]
         bars = [_bar(share, most, layout.bar) for share in row.shares]
         numbers = (row.mean_square, ratio)
@@ -168,6 +173,16 @@ def _splits(report: Report) -> Table:
         if not all(layer.fitted for layer in report.layers):
             evenness += f" ({words.evenness(split.evenness_fitted)})"
         table.add_row(words.TITLES[penalty], FORMULAS[penalty], evenness, Text(largest))
+    return table
+
+
+def _contest(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(words.CONTEST_TITLES[0], overflow="fold")
+    for title in words.CONTEST_TITLES[1:]:
+        table.add_column(title, justify="right")
+    for standing in words.contest(report):
+        table.add_row(*words.contest_row(standing))
     return table
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weightstats import errors
-from weightstats.laws import briefly
+from weightstats.contest import RESAMPLES, Standing
+from weightstats.findings import briefly, by_kind
+from weightstats.findings import number as constant
 from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.report import LayerRow, OtherRow, Report
 
@@ -28,9 +30,21 @@ _ANY_NUMBER = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
 FREE = "°"
 """Marks layers whose scale does not change what the network computes."""
 
+UNTRAINED = "†"
+"""Marks layers that are as their initialiser left them, or have hardly moved from there."""
+
 MOST_MERGED = 3
 """Layers whose mean square with an adapter added is written out."""
 
+
+MOST_SENTENCE = 1_000
+"""Characters of a sentence that is shown; it may quote names."""
+
+SHOWN_FIXED = 2
+"""Laws with a fixed constant that the contest's table shows, the closest ones."""
+
+WITHIN_REACH = " *"
+"""Marks laws that cannot be told from the best one."""
 
 MOST_REASON = 800
 """Characters of a reason that are shown; it may quote two names of MOST_NAME."""
@@ -115,10 +129,18 @@ class Row:
     scale_free: bool
     """Whether its scale does not change what the network computes."""
 
+    untrained: bool
+    """Whether it is as initialised or has hardly moved; of several layers, most of them."""
+
+    @property
+    def marks(self) -> str:
+        """What is said of the ratio: that it says nothing of what the network computes, or of its training."""
+        return f"{FREE if self.scale_free else ''}{UNTRAINED if self.untrained else ''}"
+
     @property
     def marked_ratio(self) -> str:
-        """The ratio, marked where it says nothing of what the network computes."""
-        return f"{self.ratio}{FREE}" if self.scale_free else self.ratio
+        """The ratio with its marks."""
+        return f"{self.ratio}{self.marks}"
 
 
 def rows_of(layers: Sequence[LayerRow]) -> tuple[Row, ...]:
@@ -174,6 +196,7 @@ def _row(members: Sequence[LayerRow]) -> Row:
         ratio=_span([member.ratio for member in members], ratio) if first.fitted else "–",
         shares=tuple(sum(member.penalties[penalty].share for member in members) for penalty in PENALTIES),
         scale_free=first.scale_free,
+        untrained=2 * sum(member.initialisation.is_untrained for member in members) > len(members),
     )
 
 
@@ -286,6 +309,16 @@ def free(report: Report) -> str:
     )
 
 
+def untrained(report: Report) -> str:
+    """What UNTRAINED means, '' where no layer is marked."""
+    if not any(layer.initialisation.is_untrained for layer in report.layers):
+        return ""
+    return (
+        f"{UNTRAINED}: as an initialiser leaves it, or hardly moved from there (of several layers, most): its mean "
+        "square is not the outcome of training."
+    )
+
+
 def without_free(report: Report) -> str:
     """The fit without the layers whose scale does not matter, in one sentence; '' where it is the same."""
     fit = report.fit_without_scale_free
@@ -294,6 +327,46 @@ def without_free(report: Report) -> str:
     left = report.fit.layers - fit.layers
     which = "the layer" if left == 1 else f"the {left:,} layers"
     return f"Without {which} whose scale does not matter ({FREE}): {briefly(fit)}"
+
+
+def evidence(report: Report) -> tuple[str, ...]:
+    """What stands behind the findings: what they rest on, the rivals, other choices of layers; no empty lines."""
+    said = (report.untrained.sentence, report.rests_on, report.indistinct)
+    lines = (*said, without_free(report), *by_kind(report.fits_by_kind))
+    return tuple(printable(line, MOST_SENTENCE) for line in lines if line)
+
+
+CONTEST_TITLES = ("law", "c", "scatter", "misses a new shape by", "AICc", "weight", "wins")
+"""Of the columns of `contest_row`."""
+
+
+def contest(report: Report) -> tuple[Standing, ...]:
+    """The standings that are shown: all laws with a free constant, and the closest with a fixed one."""
+    free = [standing for standing in report.contest.standings if standing.is_free]
+    fixed = [standing for standing in report.contest.standings if not standing.is_free]
+    return (*free, *fixed[:SHOWN_FIXED])
+
+
+def contest_row(standing: Standing) -> tuple[str, ...]:
+    """One law's cells, marked where it cannot be told from the best one."""
+    exponents = standing.exponents
+    fitted = f" (a {exponents[0]:+.2f}, b {exponents[1]:+.2f})" if exponents else ""
+    reached = f"{standing.formula}{fitted}{WITHIN_REACH if standing.within_reach and standing.is_free else ''}"
+    numbers = (standing.constant, standing.spread, standing.prediction_error)
+    cells = ("–" if math.isnan(value) else constant(value) for value in numbers)
+    aicc = "–" if math.isnan(standing.aicc) else f"{standing.aicc:.1f}"
+    return (reached, *cells, aicc, percent(standing.weight), percent(standing.wins))
+
+
+def about_contest(report: Report) -> str:
+    """What the columns of the contest mean."""
+    return (
+        "scatter: the factor by which layers scatter about the law. misses a new shape by: the same for layers of a "
+        "shape that was left out of the fit. AICc, weight, wins: Akaike's criterion and weight, and the share of "
+        f"{RESAMPLES} resamples of the shapes that the law wins, among the laws with a free constant; in the last "
+        f"{SHOWN_FIXED} rows among those with a fixed one, of which these come closest. "
+        f"{WITHIN_REACH.strip()}: cannot be told from the best."
+    )
 
 
 def merged(report: Report) -> tuple[str, ...]:
