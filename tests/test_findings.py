@@ -260,8 +260,8 @@ def test_shapes_that_a_verdict_hangs_on_are_named() -> None:
     assert endings == [
         "without first.weight it would be undetermined.",
         f"{two} {either}",
-        f"{two} (or the layers of any of 1 other shape) {either}",
-        f"{two} (or the layers of any of 2 other shapes) {either}",
+        f"{two} (or those of one other shape) {either}",
+        f"{two} (or those of any of 2 other shapes) {either}",
     ]
 
 

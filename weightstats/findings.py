@@ -55,7 +55,11 @@ def _what_would_change(fit: Fit) -> str:
         return "leaving out the layers of any one shape does not change the verdict"
     named = [f"without {_left_out(change)}" for change in fit.hangs_on[:MOST_NAMED]]
     more = len(fit.hangs_on) - len(named)
-    names = " or ".join(named) + (f" (or the layers of any of {_count(more, 'other shape')})" if more else "")
+    names = " or ".join(named) + (
+        f" (or those of {'one' if more == 1 else f'any of {more:,}'} other shape{'' if more == 1 else 's'})"
+        if more
+        else ""
+    )
     outcomes = sorted({change.verdict for change in fit.hangs_on})
     return f"{names} it would be {' or '.join(outcomes)}"
 
