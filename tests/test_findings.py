@@ -102,7 +102,7 @@ def judged(case: str, key: str = "fan-sum") -> tuple[Fit, Contest]:
 
 def all_of(fit: Fit, contest: Contest) -> list[str]:
     kinds = by_kind({"linear": fit, "attention": fit})
-    return [text for text in (*sentences(fit), rests_on(fit), contested(contest), *kinds) if text]
+    return [text for text in (*sentences(fit), rests_on(fit), contested(contest, fit), *kinds) if text]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.key)
@@ -230,7 +230,10 @@ def test_a_law_that_another_one_beats_is_said_to_be_and_which_one() -> None:
     fit, contest = judged("a law that another one beats")
     assert sentences(fit)[1].endswith(" holds -1 and not 0, but c/n_in fits the mean squares clearly better.")
     assert "does not change" not in rests_on(fit)
-    assert contested(contest).startswith("Not distinguishable here: c/n_in and c/max(n_in, n_out) (6 distinct pairs ")
+    told = contested(contest, fit)
+    assert told.startswith("Not distinguishable here: c/n_in and c/max(n_in, n_out) (6 distinct pairs ")
+    assert told.endswith("). They fit clearly better than c/(n_in+n_out).")
+    assert briefly(fit).endswith(": undetermined, since c/n_in fits the mean squares clearly better.")
 
 
 def test_how_narrow_an_interval_would_tell_is_said() -> None:
@@ -279,10 +282,10 @@ def test_what_was_not_tried_is_not_said() -> None:
 
 
 def test_laws_that_cannot_be_told_apart_are_named() -> None:
-    _, contest = judged("much scatter")
+    fit, contest = judged("much scatter")
     formulas = [standing.formula for standing in contest.indistinct]
     assert len(formulas) > 2
-    assert contested(contest) == (
+    assert contested(contest, fit) == (
         f"Not distinguishable here: {', '.join(formulas[:-1])} and {formulas[-1]} ({SEVEN_PAIRS})."
     )
 
@@ -307,7 +310,8 @@ def test_laws_that_cannot_be_told_apart_are_named() -> None:
     ],
 )
 def test_how_far_laws_can_be_told_apart_is_said(case: str, expected: str) -> None:
-    assert contested(judged(case)[1]) == expected
+    fit, contest = judged(case)
+    assert contested(contest, fit) == expected
 
 
 def test_a_fit_in_brief_has_its_numbers_and_its_verdict() -> None:
@@ -363,7 +367,7 @@ def test_the_dict_has_the_evidence_behind_the_verdict() -> None:
     own = report()
     dicts = own.to_dict()
     assert dicts["rests_on"] == own.rests_on == rests_on(own.fit) != ""
-    assert dicts["indistinct"] == own.indistinct == contested(own.contest) != ""
+    assert dicts["indistinct"] == own.indistinct == contested(own.contest, own.fit) != ""
     assert dicts["findings"] == list(own.findings)
     assert dicts["contest"]["indistinct"] == [standing.law for standing in own.contest.indistinct]
     assert [row["law"] for row in dicts["contest"]["standings"]] == [row.law for row in own.contest.standings]

@@ -276,7 +276,7 @@ FIT = "this fit is that of the initialisation, not the outcome of training"
         ({"moved": 1}, "The one fitted layer is not as an initialiser leaves it.", ""),
         (
             {"moved": 5, "no": 2},
-            "None of the 7 fitted layers is as an initialiser leaves it; ",
+            "5 of the 7 fitted layers are not as an initialiser leaves them; ",
             "of 2 it cannot be told.",
         ),
         (

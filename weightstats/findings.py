@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from weightstats.contest import FEWEST_SHAPES, Contest
 from weightstats.errors import shortened
 from weightstats.fits import Fit, Without
-from weightstats.laws import law_of
+from weightstats.laws import LAWS, law_of
 from weightstats.verdicts import signed
 
 REFERENCES = {
@@ -33,6 +33,8 @@ def rests_on(fit: Fit) -> str:
         f"This rests on {_count(fit.layers, 'layer')} of {_count(fit.shapes, 'shape')}, "
         f"n_in+n_out {_range(fit.fan_sum_range)}"
     )
+    if fit.measure != "n_in+n_out":
+        basis += f", with {_count(fit.distinct_values, 'distinct value')} of {fit.measure}"
     return f"{basis}{'; ' if (change := _what_would_change(fit)) else ''}{change}."
 
 
@@ -78,7 +80,9 @@ def briefly(fit: Fit) -> str:
     if math.isnan(fit.exponent_interval[0]):
         return f"{constant}; undetermined: {fit.because}."
     low, high = (signed(end) for end in fit.exponent_interval)
-    return f"{constant}, free exponent {signed(fit.exponent)} (95 % interval {low} to {high}): {fit.verdict}."
+    beaten = fit.because.partition(", but ")[2] if fit.verdict == "undetermined" else ""
+    verdict = f"{fit.verdict}, since {beaten}" if beaten else fit.verdict
+    return f"{constant}, free exponent {signed(fit.exponent)} (95 % interval {low} to {high}): {verdict}."
 
 
 def by_kind(fits: Mapping[str, Fit]) -> tuple[str, ...]:
@@ -88,8 +92,8 @@ def by_kind(fits: Mapping[str, Fit]) -> tuple[str, ...]:
     return tuple(f"{kind} ({_count(fit.layers, 'layer')}): {briefly(fit)}" for kind, fit in fits.items())
 
 
-def contested(contest: Contest) -> str:
-    """Which laws cannot be told apart, in one sentence; '' where there is nothing to say."""
+def contested(contest: Contest, fit: Fit) -> str:
+    """Which laws cannot be told apart, and whether the fitted one is among them; '' where there is nothing to say."""
     if contest.layers < 2:
         return ""
     pairs = (
@@ -99,9 +103,12 @@ def contested(contest: Contest) -> str:
     if contest.shapes < FEWEST_SHAPES or not contest.indistinct:
         return f"No law can be told from another here: {pairs}."
     formulas = [standing.formula for standing in contest.indistinct]
+    form = next(law for law in LAWS if law.constant is None and law.measure_name == law_of(fit.law_key).measure_name)
+    beaten = "" if form.formula in formulas else f" They fit clearly better than {form.formula}."
     if len(formulas) == 1:
-        return f"Of the laws with a free constant, {formulas[0]} stands out here: {pairs}."
-    return f"Not distinguishable here: {', '.join(formulas[:-1])} and {formulas[-1]} ({pairs})."
+        beaten = beaten.replace("They fit", "It fits")
+        return f"Of the laws with a free constant, {formulas[0]} stands out here: {pairs}.{beaten}"
+    return f"Not distinguishable here: {', '.join(formulas[:-1])} and {formulas[-1]} ({pairs}).{beaten}"
 
 
 def _prediction(fit: Fit) -> str:

@@ -22,7 +22,7 @@ from weightstats.estimates import (
     slope_by_cluster,
 )
 from weightstats.laws import DEFAULT_LAW, LAWS, Law, law_of
-from weightstats.observations import Observations
+from weightstats.observations import Observations, make_observations
 from weightstats.verdicts import Evidence, Verdict, judge
 
 ROLE_LEVEL = 0.1
@@ -30,6 +30,10 @@ ROLE_LEVEL = 0.1
 
 MOST_LEFT_OUT = 300
 """Shapes, each of which is left out once to see whether the verdict hangs on it."""
+
+MOST_CONTESTS = 25
+"""Shapes up to which a contest is held without each of them; for more, what would be another verdict goes by the
+exponent alone."""
 
 MOST_REFITTED = 100_000
 """Layers that this may come to where intervals by role have to be worked out again."""
@@ -101,8 +105,8 @@ class Fit:
     verdict: Verdict
     because: str
     hangs_on: tuple[Without, ...] | None
-    """Shapes without whose layers the verdict would be another, the contest aside; None where that was not tried: where
-    it is undetermined, and where there are too many shapes."""
+    """Shapes without whose layers the verdict would be another; None where that was not tried: where it is
+    undetermined, and where there are too many shapes."""
 
 
 def fit_law(observations: Observations, law: Law | None = None, contest: Contest | None = None) -> Fit:
@@ -137,11 +141,10 @@ def fit_law(observations: Observations, law: Law | None = None, contest: Contest
         fixed=law.constant,
     )
     verdict, because = judge(evidence)
-    hangs_on = _hangs_on(observations, x, residuals, by_role, evidence, verdict)
     if verdict == "supported":
         evidence = replace(evidence, beaten_by=_beaten_by(law, contest or hold_contest(observations)))
         verdict, because = judge(evidence)
-        hangs_on = hangs_on if verdict == "supported" else None
+    hangs_on = _hangs_on(observations, law, (x, residuals), by_role, evidence, verdict)
     return Fit(
         law=law.formula,
         law_key=law.key,
@@ -245,10 +248,15 @@ def _wider(estimate: Estimate, other: Estimate) -> Estimate:
 
 
 def _hangs_on(
-    observations: Observations, x: Floats, residuals: Floats, by_role: bool, evidence: Evidence, verdict: Verdict
+    observations: Observations,
+    law: Law,
+    values: tuple[Floats, Floats],
+    by_role: bool,
+    evidence: Evidence,
+    verdict: Verdict,
 ) -> tuple[Without, ...] | None:
-    """The shapes without which the verdict on the exponent, and on a fixed constant, would be another."""
-    shapes = observations.shapes
+    """The shapes without which the verdict would be another."""
+    shapes, (x, residuals) = observations.shapes, values
     count = len(shapes.counts)
     refitted = by_role or evidence.fixed is not None
     if verdict == "undetermined" or count > MOST_LEFT_OUT or (refitted and count * len(x) > MOST_REFITTED):
@@ -274,6 +282,12 @@ def _hangs_on(
             constant=constant,
         )
         found = judge(changed)[0]
+        if found == "supported" and count <= MOST_CONTESTS:
+            rest = [
+                layer for layer, member in zip(observations.layers, shapes.member_of, strict=True) if member != place
+            ]
+            beaten_by = _beaten_by(law, hold_contest(make_observations(rest)))
+            found = judge(replace(changed, beaten_by=beaten_by))[0]
         if found != verdict:
             name = observations.layers[int(shapes.first[place])].name
             changes.append(Without(n_in, n_out, int(shapes.counts[place]), name, found))

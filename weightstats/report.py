@@ -224,7 +224,7 @@ class Report:
     @property
     def indistinct(self) -> str:
         """Which laws cannot be told apart here, in one sentence; '' where there is nothing."""
-        return contested(self.contest)
+        return contested(self.contest, self.fit)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists and numbers for JSON: no NaN and no infinity, None in their place."""

@@ -60,8 +60,12 @@ def _sentence(found: Untrained) -> str:
         return "Whether the fitted layers are as initialised cannot be told: they are too small, quantised or zero."
     untold = f"; of {found.not_told:,} it cannot be told" if found.not_told else ""
     if not count:
-        which = "The one fitted layer is not" if found.of == 1 else f"None of the {found.of:,} fitted layers is"
-        return f"{which} as an initialiser leaves it{untold}."
+        if not found.not_told:
+            which = "The one fitted layer is not" if found.of == 1 else f"None of the {found.of:,} fitted layers is"
+            return f"{which} as an initialiser leaves it."
+        them = "it" if judged == 1 else "them"
+        which = f"{judged:,} of the {found.of:,} fitted layers {_are(judged)}"
+        return f"{which} not as an initialiser leaves {them}{untold}."
     if 2 * count >= judged:
         meaning = "this fit is that of the initialisation, not the outcome of training"
     else:
@@ -69,12 +73,16 @@ def _sentence(found: Untrained) -> str:
     return f"{_which(count, found.of)} {_state(found)} ({_initialisers(found)}){untold}: {meaning}."
 
 
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _which(count: int, of: int) -> str:
     if of == 1:
         return "The one fitted layer is"
     if count == of:
         return f"All {of:,} fitted layers are"
-    return f"{count:,} of the {of:,} fitted layers {'is' if count == 1 else 'are'}"
+    return f"{count:,} of the {of:,} fitted layers {_are(count)}"
 
 
 def _state(found: Untrained) -> str:

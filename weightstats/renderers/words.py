@@ -262,7 +262,7 @@ def evenest(report: Report) -> str:
         return ""
     most = max(known.values())
     names = " and ".join(TITLES[penalty] for penalty, value in known.items() if most - value < 0.005)
-    return f"Most even here: {names}. If the law held exactly, the fan-scaled one would be, with an evenness of 1."
+    return f"Most even here: {names}. If c/(n_in+n_out) held exactly, the fan-scaled one would be, at 1."
 
 
 def header(report: Report) -> tuple[str, ...]:
@@ -315,7 +315,7 @@ def untrained(report: Report) -> str:
         return ""
     return (
         f"{UNTRAINED}: as an initialiser leaves it, or hardly moved from there (of several layers, most): its mean "
-        "square is not the outcome of training."
+        "square is what the initialiser made it, as far as can be told."
     )
 
 
