@@ -93,6 +93,9 @@ class Fit:
     """b in m = a·measure**b, fitted freely: that of a meta-regression over the shapes (`estimates.regressions`)."""
 
     exponent_interval: Interval
+    free_constant: float
+    """a in m = a·measure**b, of the same regression."""
+
     degrees_of_freedom: float
     """Of Student's t in that interval."""
 
@@ -125,7 +128,7 @@ def fit_law(observations: Observations, law: Law | None = None, contest: Contest
     )
     by_role = _roles_differ(observations, x)
     log_c = _constant(observations, residuals, by_role)
-    slope = _exponent(observations, x, by_role)
+    slope, log_a = _exponent(observations, x, by_role)
     off = residuals - log_c.value
     total = float(np.sum((observations.log_mean_square - np.mean(observations.log_mean_square)) ** 2))
     evidence = Evidence(
@@ -160,6 +163,7 @@ def fit_law(observations: Observations, law: Law | None = None, contest: Contest
         median_miss=_exp(float(np.median(np.abs(off)))) if count > 1 else math.nan,
         exponent=slope.value,
         exponent_interval=slope.interval,
+        free_constant=_exp(log_a),
         degrees_of_freedom=slope.degrees,
         clustered_by="role" if by_role else "shape",
         r_squared=1.0 - float(np.sum(off**2)) / total if total > count * ROUNDING**2 else math.nan,
@@ -174,7 +178,7 @@ def _nothing(law: Law) -> Fit:
     verdict, because = judge(Evidence(0, 0, measure, -1.0, 0.0, UNKNOWN, 0.0, "", UNKNOWN, None))
     empty = (0, 0, 0, (0, 0), 0)
     return Fit(
-        law.formula, law.key, measure, *empty, nan, UNKNOWN, nan, nan, nan, UNKNOWN, nan, "shape", nan,
+        law.formula, law.key, measure, *empty, nan, UNKNOWN, nan, nan, nan, UNKNOWN, nan, nan, "shape", nan,
         verdict, because, None,
     )  # fmt: skip
 
@@ -209,16 +213,21 @@ def _mean(residuals: Floats, shapes: NDArray[np.int64], roles: NDArray[np.int64]
     return _wider(estimate, mean_by_cluster(residuals, clusters_of(roles.tolist(), residuals)))
 
 
-def _exponent(observations: Observations, x: Floats, by_role: bool) -> Estimate:
+def _exponent(observations: Observations, x: Floats, by_role: bool) -> tuple[Estimate, float]:
+    """The exponent, and ln a of the line that it belongs to."""
     shapes = observations.shapes
     if float(np.ptp(x)) == 0.0:
-        return NONE
-    estimate = regressions(_line(x[shapes.first]), shapes).estimate(1)
+        return NONE, math.nan
+    of_shapes = x[shapes.first]
+    found = regressions(_line(of_shapes), shapes)
+    estimate = found.estimate(1)
+    log_a = float(found.coefficients[0, 0]) - estimate.value * float(np.mean(of_shapes))
     if math.isnan(estimate.value):  # two shapes: a slope, and nothing to judge it by
-        estimate = replace(NONE, value=float(np.polyfit(x, observations.log_mean_square, 1)[0]))
+        slope, log_a = (float(value) for value in np.polyfit(x, observations.log_mean_square, 1))
+        estimate = replace(NONE, value=slope)
     if by_role:
         estimate = _wider(estimate, slope_by_cluster(x, observations.log_mean_square, _roles(observations)))
-    return estimate
+    return estimate, log_a
 
 
 def _beaten_by(law: Law, contest: Contest) -> str:

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.contest import Contest, hold_contest
 from weightstats.effective_weights import PACKED
+from weightstats.errors import counted
+from weightstats.extras import need
 from weightstats.findings import contested, rests_on, sentences
 from weightstats.fits import Fit, fit_law
 from weightstats.initialisation import Initialisation, initialisations
@@ -22,6 +24,10 @@ from weightstats.penalties import LayerPenalty, PenalisedLayer, PenaltyName, Spl
 from weightstats.roles import FAMILIES, family_of, role_of
 from weightstats.untrained import Untrained, untrained
 from weightstats.version import VERSION
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+    import pyarrow  # type: ignore[import-untyped]
 
 SCHEMA = "weightstats/report/1"
 
@@ -247,10 +253,41 @@ class Report:
             "indistinct": self.indistinct,
         }
 
+    def to_arrow(self) -> "pyarrow.Table":
+        """The layers as an Arrow table, one row each, with the rest of the report in its metadata.
+
+        UsageError where the `data` extra is not installed.
+        """
+        from weightstats import frames
+
+        return frames.to_arrow(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The layers as a pandas data frame, one row each. UsageError where the `data` extra is not installed."""
+        from weightstats import frames
+
+        return frames.to_pandas(self)
+
     def __str__(self) -> str:
         from weightstats.renderers import terminal
 
         return terminal.render(self, width=100, colour=False)
+
+    def to_html(self, command: str = "weightstats.inspect(...)") -> str:
+        """The page that `--format html` writes; `command` is what it says that made it. UsageError without the `report`
+        extra."""
+        need("report", "a page")
+        from weightstats.renderers import html
+
+        return html.render(self, command)
+
+    def chart(self) -> Any:
+        """Its charts as an `altair.VConcatChart`, which a notebook shows and whose `save` writes pictures. UsageError
+        without the `report` extra."""
+        need("report", "a chart")
+        from weightstats.renderers import charts
+
+        return charts.report_chart(self)
 
     def _repr_html_(self) -> str:
         from weightstats.renderers import notebook
@@ -489,19 +526,22 @@ def _warnings(
 ) -> Iterator[str]:
     yield from checkpoint.warnings
     if unread:
-        yield f"{len(unread):,} tensors could not be read; the first, {unread[0].name}: {unread[0].reason}"
+        first = f"{'; the first' if len(unread) > 1 else ''}, {unread[0].name}: {unread[0].reason}"
+        yield f"{counted(len(unread), 'tensor', 'tensors')} could not be read{first}"
     packed = [row for row in other_rows if row.kind == PACKED]
     if packed:
-        first = f"the first, {packed[0].name}: {packed[0].reason}"
-        yield f"{len(packed):,} tensors hold quantised weights that are not decoded, so that none is measured; {first}"
-    counted = [(row.name, row.nonfinite, row.elements) for row in rows]
-    counted += [(row.name, row.nonfinite or 0, row.elements) for row in other_rows]
-    for name, nonfinite, elements in counted:
+        held = counted(len(packed), "tensor holds", "tensors hold")
+        first = f"{packed[0].name}: {packed[0].reason}"
+        yield f"{held} quantised weights that are not decoded, so that none is measured; the first, {first}"
+    with_counts = [(row.name, row.nonfinite, row.elements) for row in rows]
+    with_counts += [(row.name, row.nonfinite or 0, row.elements) for row in other_rows]
+    for name, nonfinite, elements in with_counts:
         if nonfinite:
-            yield f"{name}: {nonfinite:,} of {elements:,} elements are NaN or infinite"
+            yield f"{name}: {nonfinite:,} of {elements:,} elements {'is' if nonfinite == 1 else 'are'} NaN or infinite"
     swapped = sum(tensor.storage.byte_order == "big" for tensor in checkpoint.tensors)
     if swapped:
-        yield f"{swapped:,} tensors are stored in big-endian byte order, which is rare: are their numbers plausible?"
+        stored = counted(swapped, "tensor is", "tensors are")
+        yield f"{stored} stored in big-endian byte order, which is rare: are the numbers plausible?"
     for name, repeats in repeated:
         yield f"{name}: each of its stored elements is shown {repeats:,} times (an expanded view)"
     for row in rows:

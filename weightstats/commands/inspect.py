@@ -1,23 +1,29 @@
 """`weightstats inspect`: the report on a checkpoint."""
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
-from weightstats.commands.output import PIPED_WIDTH, UNREADABLE, ProgressBar, width, write
-from weightstats.errors import printable
+from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of, picture_suffix
+from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look, refuse_binary
+from weightstats.errors import UsageError, printable
+from weightstats.extras import need
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
-from weightstats.renderers import MODULES
+from weightstats.renderers import EXTRAS, MODULES
 
 if TYPE_CHECKING:
     from weightstats.report import Report
 
 
-@click.command(epilog="Example: weightstats inspect model.safetensors --format json --output report.json")
+@click.command(
+    epilog="""\b
+Examples:
+  weightstats inspect model.safetensors
+  weightstats inspect model.safetensors --law he --plot -
+  weightstats inspect model.safetensors --format json --output report.json
+"""
+)
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
     "--format",
@@ -29,6 +35,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=str, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Draw the charts as well: to a .png, .svg or .pdf, or, with -, in characters below the report.",
 )
 @click.option(
     "--weight-decay",
@@ -57,6 +69,7 @@ def inspect(
     checkpoint: str,
     format_: str,
     output: Path | None,
+    plot: str | None,
     weight_decay: float,
     law: str,
     root: str | None,
@@ -80,6 +93,7 @@ def inspect(
     """
     from weightstats.inspection import inspect as inspect_checkpoint
 
+    _refuse(format_, output, plot)
     with ProgressBar() as progress:
         report = inspect_checkpoint(
             checkpoint,
@@ -95,23 +109,47 @@ def inspect(
         )
     for warning in report.checkpoint.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
-    text = _rendered(report, format_, to_file=output is not None)
-    if output is not None:
-        output.write_text(text, encoding="utf-8", newline="")
-    else:
-        write(text)
+    deliver(_rendered(report, format_, output, in_characters=plot == "-"), output)
+    if plot is not None and plot != "-":
+        deliver(_picture(report, picture_suffix(plot)), Path(plot))
     if report.checkpoint.damage is not None:
         click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
         return UNREADABLE
     return UNREADABLE if strict and not report.is_complete else 0
 
 
-def _rendered(report: "Report", format_: str, *, to_file: bool) -> str:
+def _refuse(format_: str, output: Path | None, plot: str | None) -> None:
+    """UsageError for what could not be written in the end, before anything is read."""
+    if format_ in EXTRAS:
+        need(EXTRAS[format_], f"--format {format_}")
+    refuse_binary(format_, output)
+    if plot == "-":
+        need("plot", "--plot -")
+        if format_ != "terminal":
+            raise UsageError(f"--plot - draws below the terminal's report, and --format is {format_}: name a file")
+    elif plot is not None:
+        picture_suffix(plot)
+
+
+def _rendered(report: "Report", format_: str, output: Path | None, *, in_characters: bool) -> str | bytes:
     from weightstats.renderers import renderer, terminal
 
+    if format_ == "html":
+        from weightstats.renderers import html
+
+        return html.render(report, command_line())
     if format_ != "terminal":
         return renderer(format_).render(report)
-    on_terminal = sys.stdout.isatty() and not to_file
-    colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    columns = PIPED_WIDTH if to_file else width()
-    return terminal.render(report, width=columns, colour=colour, warnings=to_file)
+    text = terminal.render(report, **look(output))
+    if in_characters:
+        from weightstats.renderers import characters
+
+        appearance = look(output)
+        text += f"\n{characters.render(report, appearance['width'], colour=appearance['colour'])}"
+    return text
+
+
+def _picture(report: "Report", suffix: str) -> bytes:
+    from weightstats.renderers import charts, pictures
+
+    return pictures.render(charts.report_chart(report), suffix)

@@ -1,10 +1,14 @@
 """What commands write: text to stdout, a progress bar to stderr."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from weightstats.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -14,6 +18,9 @@ PIPED_WIDTH = 100
 
 PROGRESS_AFTER = 1.0
 """Seconds of work after which a progress bar appears."""
+
+BINARY = ("parquet",)
+"""Formats of reports that are no text."""
 
 UNREADABLE = 3
 """Exit code where the checkpoint, or under --strict any tensor of it, could not be read."""
@@ -27,10 +34,46 @@ def width() -> int:
     return max(60, shutil.get_terminal_size((PIPED_WIDTH, 24)).columns)
 
 
-def write(text: str) -> None:
-    """Text to stdout; a reader that has gone away, such as `head`, is no error."""
+def look(output: Path | None) -> dict[str, Any]:
+    """What a terminal's text is made for: `width`, `colour`, and whether `warnings` belong into it."""
+    on_terminal = sys.stdout.isatty() and output is None
+    colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return {
+        "width": width() if output is None else PIPED_WIDTH,
+        "colour": colour,
+        "warnings": output is not None,
+    }
+
+
+def refuse_binary(format_: str, output: Path | None) -> None:
+    """UsageError where bytes that are no text would go to a terminal."""
+    if format_ in BINARY and output is None and sys.stdout.isatty():
+        raise UsageError(f"--format {format_} is binary: name a file with --output")
+
+
+def command_line() -> str:
+    """The command as it can be run again, for pages that tell how they were made."""
+    return shlex.join(["weightstats", *sys.argv[1:]])
+
+
+def deliver(made: str | bytes, output: Path | None) -> None:
+    """What was asked for, to the file, or to stdout where there is none."""
+    if output is None:
+        write(made)
+    elif isinstance(made, bytes):
+        output.write_bytes(made)
+    else:
+        output.write_text(made, encoding="utf-8", newline="")
+
+
+def write(made: str | bytes) -> None:
+    """Text, or bytes, to stdout; a reader that has gone away, such as `head`, is no error."""
     try:
-        sys.stdout.write(text)
+        if isinstance(made, bytes):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(made)
+        else:
+            sys.stdout.write(made)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end

@@ -11,6 +11,7 @@ from typing import TypeVar
 from rich.cells import cell_len, chop_cells
 
 from weightstats.checkpoint import Unread
+from weightstats.errors import counted
 from weightstats.listing import ListedLayer, ListedOther, Listing
 from weightstats.renderers import words
 from weightstats.renderers.csv_text import cell
@@ -116,14 +117,15 @@ def as_terminal(listing: Listing, width: int, *, every: bool = False, warnings: 
 
 
 def _header(listing: Listing) -> Iterator[str]:
-    counts = f"{words.size(listing.bytes)}, {listing.tensors:,} tensors"
+    counts = f"{words.size(listing.bytes)}, {counted(listing.tensors, 'tensor', 'tensors')}"
     yield f"{words.printable(listing.location)}: {listing.format}, {counts}"
     yield from words.network(listing.root, listing.root_because, listing.dropped_from_names)
 
 
 def _sum(listing: Listing) -> str:
     layers = words.with_layers(listing.tensors_with_layers, len(listing.layers))
-    return f"{listing.tensors:,} tensors = {layers} + {len(listing.others):,} others + {len(listing.unread):,} unread."
+    tensors, others = counted(listing.tensors, "tensor", "tensors"), counted(len(listing.others), "other", "others")
+    return f"{tensors} = {layers} + {others} + {len(listing.unread):,} unread."
 
 
 def _layers(layers: Sequence[ListedLayer], fold: bool) -> list[Entry]:

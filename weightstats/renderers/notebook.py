@@ -1,7 +1,8 @@
-"""The table that a notebook shows for a report."""
+"""What a notebook shows for a report: its sentences, the picture of the fit, and the table of layers."""
 
 from html import escape
 
+from weightstats import extras
 from weightstats.renderers import words
 from weightstats.report import Report
 
@@ -9,14 +10,28 @@ _HEAD = ("layer", "kind", "shape", "n_in", "n_out", "mean square", "ratio", "pla
 
 
 def render(report: Report) -> str:
-    """HTML: what was read, the finding, and the layers."""
+    """HTML: what was read, the finding, the picture where the `report` extra is installed, and the layers."""
     head = "".join(f"<th>{title}</th>" for title in _HEAD)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(report))
     marks = (words.free(report), words.untrained(report))
     found = (*report.findings, *words.evidence(report), *marks, *words.merged(report))
     lines = (*words.header(report), *found, *_warnings(report))
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
-    return f"<div>{paragraphs}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div>{paragraphs}{_picture(report)}{table}</div>"
+
+
+def _picture(report: Report) -> str:
+    """The picture of the fit as SVG, which needs no script; '' without the extra that draws it, or a layer."""
+    if not extras.is_installed("report"):
+        return ""
+    from weightstats.renderers import charts, pictures
+
+    found = charts.drawn(report)
+    if not found.scatter.points:
+        return ""
+    chart = charts.titled(charts.law_chart(found), charts.law_legend(found), bold=False)
+    return pictures.render(charts.configured(chart, charts.LIGHT), ".svg").decode("utf-8")
 
 
 def _warnings(report: Report) -> list[str]:

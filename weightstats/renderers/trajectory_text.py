@@ -165,7 +165,7 @@ def _made(steps: Sequence[TrajectoryStep], unit: str, layout: Layout) -> Table:
         exponent = _with_interval(fit.exponent, fit.exponent_interval, signed, layout.between)
         verdict = () if layout.between is None else (fit.verdict,)
         evenness = [words.evenness(step.evenness[penalty]) for penalty in PENALTIES if layout.evenness]
-        changes = [words.number(step.norm), *(_change(one) for one in (step.from_first, step.from_previous))]
+        changes = [words.number(step.norm), *(change_of(one) for one in (step.from_first, step.from_previous))]
         label = Text(words.printable(step.step.label.removeprefix(f"{unit} ")))
         table.add_row(label, constant, exponent, *verdict, words.number(fit.spread), *evenness, *changes)
     return table
@@ -180,24 +180,32 @@ def _with_interval(
     return f"{text}{between}({worded(interval[0])} to {worded(interval[1])})"
 
 
-def _change(travelled: Travelled | None) -> str:
+def change_of(travelled: Travelled | None) -> str:
+    """The relative change, or that there is none; '' where there is nothing that it could be from."""
     if travelled is None:
         return ""
-    return (
-        "same"
-        if travelled.layers and travelled.layers == travelled.unchanged
-        else words.number(travelled.relative_change)
-    )
+    return "same" if travelled.is_unchanged else words.number(travelled.relative_change)
 
 
 def _legend(trajectory: Trajectory, layout: Layout) -> str:
     law = trajectory.steps[-1].fit.law
-    places = dict.fromkeys(words.printable(step.step.taken_from) for step in trajectory.steps)
     parts = [f"c, exponent, scatter: of the law {law} as fitted to the checkpoint."]
     if layout.evenness:
         parts.append("plain, per-element, fan-scaled: evenness of the penalty's split over the layers.")
     else:
         parts.append("The evenness of the penalties is in --format csv and json.")
     parts.append("from first, from previous: relative change of all weights together since that checkpoint.")
-    parts.append(f"Steps are taken from {'; '.join(list(places)[:EXAMPLES])}.")
+    parts.append(steps_from(trajectory))
     return " ".join(parts)
+
+
+def steps_from(trajectory: Trajectory) -> str:
+    """What tells the steps, or what their order is where nothing does, in one sentence."""
+    if trajectory.unit is None:
+        return (
+            "Nothing tells a step of each checkpoint: they are in the order given, those of a folder in that of names."
+        )
+    places = dict.fromkeys(step.step.taken_from for step in trajectory.steps if step.step.number is not None)
+    said = [words.printable(place.replace("its name", "the checkpoints' names")) for place in places]
+    more = f" and {len(said) - EXAMPLES:,} more" if len(said) > EXAMPLES else ""
+    return f"The {trajectory.unit} of each is told by {'; '.join(said[:EXAMPLES])}{more}."

@@ -268,7 +268,8 @@ def evenest(report: Report) -> str:
 def header(report: Report) -> tuple[str, ...]:
     """What was read, in one or two lines."""
     part = report.checkpoint
-    counts = f"{part.tensors:,} tensors, {part.parameters:,} parameters"
+    parameters = errors.counted(part.parameters, "parameter", "parameters")
+    counts = f"{errors.counted(part.tensors, 'tensor', 'tensors')}, {parameters}"
     first = f"{printable(part.location)}: {part.format}, {size(part.bytes)}, {counts}"
     return (first, *network(part.root, part.root_because, part.dropped_from_names))
 
@@ -287,8 +288,9 @@ def accounted(report: Report) -> str:
     tally = report.accounting
     layers = with_layers(tally.layers.tensors, len(report.layers))
     return (
-        f"{tally.stored.tensors:,} tensors = {layers} + {tally.others.tensors:,} others "
-        f"+ {tally.unread.tensors:,} unread; {tally.stored.elements:,} elements in {size(tally.stored.bytes)} = "
+        f"{errors.counted(tally.stored.tensors, 'tensor', 'tensors')} = {layers} "
+        f"+ {errors.counted(tally.others.tensors, 'other', 'others')} + {tally.unread.tensors:,} unread; "
+        f"{errors.counted(tally.stored.elements, 'element', 'elements')} in {size(tally.stored.bytes)} = "
         f"{tally.layers.elements:,} in layers + {tally.others.elements:,} in others."
     )
 

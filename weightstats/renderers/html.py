@@ -1,0 +1,216 @@
+"""The report as a page to look at: one self-contained file with charts that answer the mouse, and a table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weightstats.penalties import FORMULAS, PENALTIES
+from weightstats.renderers import charts, page, words
+from weightstats.renderers.points import Rival
+from weightstats.report import LayerRow, Report
+
+MOST_ROWS = 5_000
+"""Layers that the table lists; more are for a machine to read."""
+
+MOST_LISTED = 5_000
+"""Names of tensors that are no layers, of each reason."""
+
+CALL = "weightstats.inspect(...)"
+"""What made a page of which no command is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number of the table."""
+
+    shown: str
+    value: str
+    """What it is sorted by: a number, or '' for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A layer's line of the table."""
+
+    index: int
+    name: str
+    kind: str
+    shape: str
+    numbers: tuple[Cell, ...]
+    """As in NUMBERS."""
+
+    notes: tuple[str, ...]
+
+
+NUMBERS = (
+    "n_in",
+    "n_out",
+    "mean square",
+    "ratio",
+    "plain share",
+    "per-element share",
+    "fan-scaled share",
+    "per-element decay multiplier",
+    "fan-scaled decay multiplier",
+    "zeros",
+    "NaN or infinite",
+)
+"""The table's columns of numbers."""
+
+
+def render(report: Report, command: str = CALL) -> str:
+    """The page; `command` is what made it, as it can be run again."""
+    found = charts.drawn(report)
+    made: dict[str, charts.Chart] = {}
+    if found.scatter.points:
+        made["law"] = charts.law_chart(found, charts.PAGE, "container")
+    if report.layers:
+        made |= {penalty: charts.split_chart(found, penalty, charts.PAGE, "container") for penalty in PENALTIES}
+        made["multipliers"] = charts.multiplier_chart(found, charts.PAGE, "container")
+    return page.render("report.html.j2", made, command, **_values(report, found))
+
+
+def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
+    part = report.checkpoint
+    return {
+        "title": words.printable(part.location.rstrip("/").rpartition("/")[2] or part.location),
+        "law": report.fit.law,
+        "header": words.header(report),
+        "findings": report.findings,
+        "verdict": report.fit.verdict,
+        "warnings": [*part.warnings, *([f"damaged: {part.damage}"] if part.damage else [])],
+        "evidence": words.evidence(report),
+        "numbers": NUMBERS,
+        "lines": [_line(index, row) for index, row in enumerate(report.layers[:MOST_ROWS])],
+        "layers": len(report.layers),
+        "drawn": len(found.rows),
+        "not_drawn": [words.printable(report.layers[index].name) for index in found.scatter.not_drawn],
+        "rivals": _rivals(found.scatter.rivals),
+        "has_band": charts.has_interval(found.scatter.law),
+        "has_free": bool(found.scatter.free),
+        "contest_titles": words.CONTEST_TITLES,
+        "contest": [words.contest_row(standing) for standing in words.contest(report)],
+        "about_contest": words.about_contest(report),
+        "splits": _splits(report),
+        "panels": [(name, words.TITLES[name], charts.split_title(found, name)) for name in PENALTIES],
+        "legend": charts.law_legend(found),
+        "evenest": words.evenest(report),
+        "weight_decay": f"{report.weight_decay:g}",
+        "left_out": _left_out(report),
+        "others": _others(report),
+        "unread": [(words.printable(entry.name), words.printable(entry.reason)) for entry in report.unread],
+        "objects": [words.printable(name) for name in part.objects_not_loaded],
+        "accounted": words.accounted(report),
+        "marks": [line for line in (words.free(report), words.untrained(report), *words.merged(report)) if line],
+        "most_rows": MOST_ROWS,
+        "kinds": sorted({words.printable(row.kind) for row in report.layers}),
+    }
+
+
+def _rivals(places: Sequence[Rival]) -> list[tuple[str, str, float, float]]:
+    """Each rival's key and formula, and the smallest and largest mean square that it says."""
+    said: dict[tuple[str, str], list[float]] = {}
+    for place in places:
+        said.setdefault((place.law, place.formula), []).append(place.mean_square)
+    return [(*law, min(values), max(values)) for law, values in said.items()]
+
+
+def _line(index: int, row: LayerRow) -> Line:
+    marks = f"{words.FREE if row.scale_free else ''}{words.UNTRAINED if row.initialisation.is_untrained else ''}"
+    shares = [row.penalties[penalty].share for penalty in PENALTIES]
+    multipliers = [row.penalties[penalty].decay_multiplier for penalty in PENALTIES[1:]]
+    return Line(
+        index=index,
+        name=words.printable(row.name),
+        kind=words.printable(row.kind),
+        shape=words.shape(row.shape),
+        numbers=(
+            Cell(f"{row.n_in:,}", str(row.n_in)),
+            Cell(f"{row.n_out:,}", str(row.n_out)),
+            Cell(words.number(row.mean_square), _sortable(row.mean_square)),
+            Cell(
+                f"{words.ratio(row.ratio)}{marks}" if row.fitted else "–",
+                _sortable(row.ratio if row.fitted else math.nan),
+            ),
+            *(Cell(words.percent(share), _sortable(share)) for share in shares),
+            *(Cell(words.number(value), _sortable(value)) for value in multipliers),
+            Cell(words.percent(row.zeros / row.elements) if row.elements else "–", str(row.zeros)),
+            Cell(f"{row.nonfinite:,}", str(row.nonfinite)),
+        ),
+        notes=tuple(words.printable(note, words.MOST_REASON) for note in _notes(row)),
+    )
+
+
+def _sortable(value: float) -> str:
+    return repr(value) if math.isfinite(value) else ""
+
+
+def _notes(row: LayerRow) -> list[str]:
+    """What else is known of a layer, in few words each."""
+    found = [f"{row.dtype}", f"fans from {row.fans_from}: {row.kind_because}"]
+    if not row.fitted:
+        found.insert(0, f"left out of the fit: {row.left_out_because}")
+    if row.scale_free:
+        found.append(f"scale-free: {row.scale_free_because}")
+    if row.initialisation.is_untrained:
+        names = ", ".join(candidate.name for candidate in row.initialisation.candidates)
+        found.append(f"{row.initialisation.state}: {names}")
+    if row.tied_to:
+        found.append(f"tied to {', '.join(row.tied_to)}")
+    if row.part_of is not None:
+        found.append(f"part of {row.part_of}")
+    if row.worked_out_because is not None:
+        found.append(row.worked_out_because)
+    if row.merged_because is not None:
+        found.append(f"with its adapter, mean square {words.number(row.merged_mean_square or math.nan)}")
+    return found
+
+
+def _splits(report: Report) -> list[tuple[str, ...]]:
+    return [
+        (
+            words.TITLES[penalty],
+            FORMULAS[penalty],
+            words.evenness(split.evenness),
+            words.evenness(split.evenness_fitted),
+            f"{words.percent(split.largest.share)} {words.printable(split.largest.name or '')}",
+            f"{split.total:.4g}",
+        )
+        for penalty, split in report.penalties.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors of one reason."""
+
+    reason: str
+    names: tuple[str, ...]
+    more: int
+    """Names beyond MOST_LISTED."""
+
+    @property
+    def count(self) -> str:
+        """How many they are."""
+        return f"{len(self.names) + self.more:,}"
+
+
+def _group(reason: str, names: Sequence[str]) -> Group:
+    shown = tuple(words.printable(name) for name in names[:MOST_LISTED])
+    return Group(words.printable(reason, words.MOST_REASON), shown, len(names) - len(shown))
+
+
+def _left_out(report: Report) -> list[Group]:
+    reasons: dict[str, list[str]] = {}
+    for row in report.layers:
+        if row.left_out_because is not None:
+            reasons.setdefault(row.left_out_because, []).append(row.name)
+    return [_group(reason, names) for reason, names in reasons.items()]
+
+
+def _others(report: Report) -> list[Group]:
+    groups = words.others_by_reason(report.others)
+    return [
+        _group(f"{kind}: {reason}", [member.name for member in members]) for (kind, reason), members in groups.items()
+    ]
