@@ -3,7 +3,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test format fixtures readme bench clean
+CHROMIUM ?= chromium
+
+.PHONY: demo test test-browser format fixtures readme docs schemas bench clean
 
 demo: .venv/installed
 	$(BIN)/weightstats inspect fixtures/published/silero-vad/silero_vad_16k.safetensors
@@ -13,6 +15,11 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The tests of pages run in a Chromium, which comes from Debian's packages where there is none.
+test-browser: .venv/installed-browser
+	command -v "$(CHROMIUM)" || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest tests/browser
 
 # What the two above stand on. torch is named first, so that the package finds it there and installs no other build.
 .venv/installed: pyproject.toml
@@ -26,6 +33,10 @@ test: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+.venv/installed-browser: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --editable ".[dev,browser]"
+	touch $@
+
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -33,6 +44,14 @@ format: .venv/installed-dev
 # Regenerate what is generated: the README's output, and the fixtures (published ones come from PyPI).
 readme: .venv/installed-dev
 	$(BIN)/python tests/readme.py
+
+schemas: .venv/installed-dev
+	$(BIN)/python tests/json_schemas.py
+
+# What is made from the commands, and from the records' types.
+docs: schemas
+	$(BIN)/weightstats inspect fixtures/published/silero-vad/silero_vad_16k.safetensors --plot docs/pictures/silero-vad.svg > /dev/null
+	$(BIN)/python tests/commands_documentation.py
 
 fixtures: .venv/installed-dev
 	$(BIN)/python fixtures/fetch_published.py

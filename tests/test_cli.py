@@ -271,7 +271,7 @@ def test_a_path_that_starts_with_a_dash_can_be_given(tmp_path: Path) -> None:
 def test_version_and_help() -> None:
     from weightstats import __version__
 
-    assert run("--version").stdout == f"weightstats, version {__version__}\n"
+    assert run("--version").stdout.splitlines()[0] == f"weightstats {__version__}"
     assert "inspect" in run("--help").stdout
 
 

@@ -189,7 +189,7 @@ def test_the_layers_of_a_pipeline_come_in_their_order(tmp_path: Path, middle: st
     }
     checkpoint = read(write(tmp_path, {"mp_rank_00_model_states.pt": model_states(None), **layers}))
     assert [tensor.path for tensor in checkpoint.tensors] == [("layer_2", "weight"), ("layer_10", "weight")]
-    assert "1 files were left alone, as their model lies in others" in checkpoint.warnings[0]
+    assert "1 file was left alone, as its model lies in others" in checkpoint.warnings[0]
 
 
 def test_experts_stand_beside_the_rest_of_the_model(tmp_path: Path) -> None:

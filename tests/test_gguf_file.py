@@ -586,7 +586,7 @@ def test_f15_a_missing_part_costs_its_own_tensors_and_is_named(tmp_path: Path) -
     checkpoint = open_checkpoint(str(paths[0]))
     assert named_values(checkpoint) == {"t0": [0, 0], "t2": [2, 2]}
     assert damaged(checkpoint) == (
-        "is incomplete; 1 of its 3 tensors are missing: model-00002-of-00003.gguf: there is no such file or folder"
+        "is incomplete; 1 of its 3 tensors is missing: model-00002-of-00003.gguf: there is no such file or folder"
     )
 
 

@@ -4,14 +4,18 @@ import re
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree as ET
 
 import pytest
 from readme import README, ROOT, commands, output_of, regenerated
 
+import weightstats
+from weightstats import extras
 from weightstats.readers import formats
-from weightstats.renderers import MODULES
+from weightstats.renderers import MODULES, pictures
 from weightstats.rules import make_rules
 
+SILERO = ROOT / "fixtures/published/silero-vad/silero_vad_16k.safetensors"
 TEXT = README.read_text(encoding="utf-8")
 
 
@@ -56,6 +60,20 @@ def test_the_changelog_has_the_version() -> None:
     from weightstats import __version__
 
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_is_the_one_that_is_drawn() -> None:
+    made = pictures.render(weightstats.inspect(str(SILERO)).chart(), ".svg")
+    shown = (ROOT / "docs/pictures/silero-vad.svg").read_bytes()
+    assert "(docs/pictures/silero-vad.svg)" in TEXT
+    texts = ["".join(element.itertext()) for element in ET.fromstring(made).iter() if element.tag.endswith("text")]  # noqa: S314
+    assert len(texts) > 50
+    assert texts == ["".join(one.itertext()) for one in ET.fromstring(shown).iter() if one.tag.endswith("text")]  # noqa: S314
+
+
+def test_every_extra_is_named() -> None:
+    for extra in extras.MODULES:
+        assert f"`{extra}`" in TEXT
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])

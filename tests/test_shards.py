@@ -304,7 +304,7 @@ def test_a_tensor_that_the_index_names_and_no_shard_has_is_unread(tmp_path: Path
 def test_a_tensor_that_the_index_does_not_name_is_read_with_a_warning(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(with_index(tmp_path, {name: TWO_MAP[name] for name in ("a", "c")})))
     assert named_values(checkpoint).keys() == {"a", "b", "c"}
-    assert checkpoint.warnings == ("1 tensors are in the shards but not in the index, b among them",)
+    assert checkpoint.warnings == ("1 tensor is in the shards but not in the index: b",)
 
 
 @pytest.mark.parametrize("indexed", [True, False])
@@ -318,7 +318,7 @@ def test_a_tensor_that_two_shards_hold_is_unread(tmp_path: Path, indexed: bool) 
 def test_a_tensor_in_another_shard_than_the_index_says_is_warned_of(tmp_path: Path) -> None:
     swapped = TWO_MAP | {"a": "model-00002-of-00002.safetensors"}
     checkpoint = open_checkpoint(str(with_index(tmp_path, swapped)))
-    assert checkpoint.warnings == ("1 tensors are in another shard than the index says, a among them",)
+    assert checkpoint.warnings == ("1 tensor is in another shard than the index says: a",)
     assert named_values(checkpoint).keys() == {"a", "b", "c"}
 
 

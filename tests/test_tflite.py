@@ -203,7 +203,7 @@ def test_one_scale_for_all(tmp_path: Path) -> None:
     found = one(tmp_path, T("w", (2, 2), type=TYPES.UINT8, scales=[0.5], zero_points=[3]), data=bytes([0, 3, 5, 255]))
     assert named_values(found) == {"w": [-1.5, 0, 1, 126]}
     assert found.tensors[0].dtype.name == "U8 scaled"
-    assert any("1 tensors are quantised" in warning for warning in found.warnings)
+    assert any("1 tensor is quantised" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -10,9 +10,9 @@ from importlib import import_module
 import click
 
 from weightstats.commands import COMMANDS
-from weightstats.commands.output import UNREADABLE, interrupts
+from weightstats.commands.options import examples
+from weightstats.commands.output import UNREADABLE, interrupts, write
 from weightstats.errors import UsageError, WeightstatsError, printable
-from weightstats.version import VERSION
 
 INTERRUPTED = 130
 
@@ -68,10 +68,33 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="weightstats")
+def _show_versions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from weightstats.commands.versions import versions
+
+        write(versions())
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("weightstats inspect model.safetensors", "weightstats inspect --help"),
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_versions,
+    help="Show the versions of weightstats and of what it uses, and exit.",
+)
 def cli() -> None:
-    """Audit a neural network that somebody else trained, from its checkpoint alone."""
+    """Audit a neural network that somebody else trained, from its checkpoint alone.
+
+    Exit codes: 0 done; 1 a check did not hold; 2 usage; 3 a checkpoint could not be read, or an output not be written;
+    130 interrupted.
+    """
 
 
 def _trace(debug: bool) -> None:

@@ -1,5 +1,7 @@
 """What can go wrong, as exceptions. The library raises them; only the command line turns them into words and codes."""
 
+from collections.abc import Sequence
+
 from weightstats.limits import LIMITS
 
 
@@ -20,6 +22,16 @@ def shortened(text: str) -> str:
 def quoted(text: object) -> str:
     """Something from a file as a message repeats it: in quotes, its control characters as escapes, cut if long."""
     return shortened(repr(text))
+
+
+def counted(count: int, one: str, more: str) -> str:
+    """A number with what it counts: `1 tensor is`, `1,234 tensors are`."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
+def led_by(names: Sequence[str]) -> str:
+    """The first of several names, and how many more there are: `b`, `b and 2 more`; cut if it is long."""
+    return shortened(names[0]) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
 class WeightstatsError(Exception):

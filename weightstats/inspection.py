@@ -144,7 +144,9 @@ def opened(
     checkpoint, network, found = _opened(location, root, *how)
     items = tuple(_selected(item, include, exclude) for item in found)
     if (include or exclude) and layers_of(found) and not layers_of(items):
-        raise UsageError(f"none of the {len(layers_of(found)):,} layers is left by --include and --exclude")
+        count = len(layers_of(found))
+        which = "the one layer is not" if count == 1 else f"none of the {count:,} layers is"
+        raise UsageError(f"{which} left by --include and --exclude")
     return Opened(checkpoint, network, items, _as_module(location) is not None)
 
 

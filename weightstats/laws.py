@@ -105,4 +105,5 @@ def law_of(key: str) -> Law:
     for law in LAWS:
         if law.key == key:
             return law
-    raise UsageError(f"there is no law {key!r}; there are {', '.join(law.key for law in LAWS)}")
+    keys = ", ".join(law.key for law in LAWS)
+    raise UsageError(f"there is no law {key!r}; there are {keys}: `weightstats laws` says what they are")

@@ -142,7 +142,9 @@ def _found_terms(
     listing = list_layers(model, as_stored=as_stored, rules=rules)
     layers = [layer for layer in listing.layers if is_selected((layer.name, layer.stored_name), *chosen)]
     if listing.layers and not layers:
-        raise UsageError(f"none of the {len(listing.layers):,} layers is left by include and exclude")
+        count = len(listing.layers)
+        which = "the one layer is not" if count == 1 else f"none of the {count:,} layers is"
+        raise UsageError(f"{which} left by include and exclude")
     kept = {layer.name for layer in layers}
     others = [*listing.others, *(_not_selected(layer) for layer in listing.layers if layer.name not in kept)]
     found, left_out = parameters_of(layers, others, (), held)

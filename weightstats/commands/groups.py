@@ -4,20 +4,43 @@ from pathlib import Path
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
-from weightstats.commands.output import UNREADABLE, ProgressBar, write
+from weightstats.commands.options import (
+    AS_STORED,
+    DEBUG,
+    LIMIT,
+    ROOT,
+    RULES,
+    completed_from,
+    examples,
+    exclude,
+    include,
+    limits_of,
+    output,
+)
+from weightstats.commands.output import UNREADABLE, ProgressBar, deliver
 from weightstats.errors import printable
+from weightstats.penalties import PENALTIES
 
 PENALTY_NAMES = ("plain", "per-element", "fan-scaled")
+"""As they are offered; those of `penalties.PENALTIES`, which stand in JSON, are taken too."""
 
 
-@click.command(epilog="Example: weightstats groups model.safetensors --penalty fan-scaled --weight-decay 0.01")
+@click.command(
+    short_help="An L2 penalty as weight decay for torch.optim.",
+    epilog=examples(
+        "weightstats groups model.safetensors --output decay_groups.py",
+        "weightstats groups model.pt --penalty per-element --weight-decay 0.1",
+        "weightstats groups model.safetensors --as json --exclude '*embed*'",
+    ),
+)
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
     "--penalty",
-    type=click.Choice(PENALTY_NAMES),
+    type=click.Choice((*PENALTY_NAMES, *PENALTIES[1:])),
     default="fan-scaled",
     show_default=True,
+    metavar=f"[{'|'.join(PENALTY_NAMES)}]",
+    shell_complete=completed_from(PENALTY_NAMES),
     help="The penalty that the decay is the gradient of.",
 )
 @click.option(
@@ -37,14 +60,12 @@ PENALTY_NAMES = ("plain", "per-element", "fan-scaled")
     help="A Python function for a training script, or JSON.",
 )
 @click.option("--raw", is_flag=True, help="D times the decay factor k itself: the penalty has a total of its own.")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the groups to a file instead of stdout."
-)
+@output("the groups")
 @ROOT
 @RULES
 @AS_STORED
-@click.option("--include", multiple=True, metavar="GLOB", help="Decay only layers whose name matches; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Do not decay layers whose name matches; repeatable.")
+@include("Decay only layers")
+@exclude("Do not decay layers")
 @LIMIT
 @DEBUG
 def groups(
@@ -79,7 +100,8 @@ def groups(
     (biases, norms, ...) gets 0. Maps that are fused in one parameter have one decay: their own where they are of one
     size, otherwise the mean of theirs by elements.
 
-    Exit codes: those of `weightstats inspect`.
+    Exit codes: 0 read and printed; 2 usage; 3 the checkpoint could not be read or is truncated, or the groups could not
+    be written; 130 interrupted.
     """
     from weightstats.decay_groups import make_groups, penalty_named
     from weightstats.inspection import inspect as inspect_checkpoint
@@ -100,10 +122,7 @@ def groups(
     for warning in report.checkpoint.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
     text = groups_text.as_json(made) if form == "json" else groups_text.as_torch(made)
-    if output is not None:
-        output.write_text(text, encoding="utf-8", newline="")
-    else:
-        write(text)
+    deliver(text, output)
     if report.checkpoint.damage is not None:
         click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
         return UNREADABLE

@@ -1,11 +1,25 @@
 """`weightstats inspect`: the report on a checkpoint."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of, picture_suffix
+from weightstats.commands.options import (
+    AS_STORED,
+    DEBUG,
+    LAW,
+    LIMIT,
+    ROOT,
+    RULES,
+    examples,
+    exclude,
+    include,
+    limits_of,
+    output,
+    picture_suffix,
+)
 from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look, refuse_binary
 from weightstats.errors import UsageError, printable
 from weightstats.extras import need
@@ -17,12 +31,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  weightstats inspect model.safetensors
-  weightstats inspect model.safetensors --law he --plot -
-  weightstats inspect model.safetensors --format json --output report.json
-"""
+    short_help="Mean squares, the law, and L2 penalties.",
+    epilog=examples(
+        "weightstats inspect model.safetensors",
+        "weightstats inspect model.safetensors --format html --output model.html",
+        "weightstats inspect model.safetensors --law he --plot -",
+    ),
 )
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
@@ -33,9 +47,7 @@ Examples:
     show_default=True,
     help="How to report.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
-)
+@output("the report")
 @click.option(
     "--plot",
     type=click.Path(path_type=str, dir_okay=False, allow_dash=True),
@@ -50,18 +62,12 @@ Examples:
     metavar="X",
     help="The penalties' factor lambda.",
 )
-@click.option(
-    "--law",
-    default="fan-sum",
-    show_default=True,
-    metavar="LAW",
-    help="The law under test, c/(n_in+n_out) by default; `weightstats laws` lists them all.",
-)
+@LAW
 @ROOT
 @RULES
 @AS_STORED
-@click.option("--include", multiple=True, metavar="GLOB", help="Report only layers whose name matches; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
+@include("Report only layers")
+@exclude("Leave out layers")
 @LIMIT
 @click.option("--strict", is_flag=True, help="Exit with 3 if any tensor could not be read, or its weights not decoded.")
 @DEBUG
@@ -145,7 +151,9 @@ def _rendered(report: "Report", format_: str, output: Path | None, *, in_charact
         from weightstats.renderers import characters
 
         appearance = look(output)
-        text += f"\n{characters.render(report, appearance['width'], colour=appearance['colour'])}"
+        shown = output is not None or characters.is_shown_by(sys.stdout.encoding)
+        plot = characters.render(report, appearance["width"], colour=appearance["colour"], ascii_only=not shown)
+        text += f"\n{plot}"
     return text
 
 

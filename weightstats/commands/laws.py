@@ -2,10 +2,14 @@
 
 import click
 
+from weightstats.commands.options import examples
 from weightstats.commands.output import width, write
 
 
-@click.command(epilog="Example: weightstats laws")
+@click.command(
+    short_help="The laws that mean squares are tried against.",
+    epilog=examples("weightstats laws", "weightstats laws --format json"),
+)
 @click.option(
     "--format",
     "format_",
@@ -18,6 +22,8 @@ def laws(format_: str) -> None:
     """List the laws that mean squares are tried against, with formula and source.
 
     `weightstats inspect --law LAW` puts one of them to the test; the contest in its report has them all.
+
+    Exit codes: 0 listed; 2 usage; 130 interrupted.
     """
     from weightstats.renderers import tables
 

@@ -4,12 +4,19 @@ from pathlib import Path
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
+from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, examples, limits_of
 from weightstats.commands.output import UNREADABLE, width, write
 from weightstats.errors import printable
 
 
-@click.command(epilog="Example: weightstats layers model.safetensors --rules rules.toml")
+@click.command(
+    short_help="What each tensor is taken for, and why.",
+    epilog=examples(
+        "weightstats layers model.safetensors",
+        "weightstats layers model.safetensors --rules rules.toml",
+        "weightstats layers model.safetensors --all --format csv",
+    ),
+)
 @click.argument("checkpoint", type=click.Path(path_type=str))
 @click.option(
     "--format",
@@ -40,7 +47,7 @@ def layers(
     A weight that holds several maps (q, k and v; the gates of an LSTM; a stack of experts) is shown with its parts.
     Where a tensor is taken for the wrong thing, a rule says what it is: --rules.
 
-    Exit codes: those of `weightstats inspect`.
+    Exit codes: 0 read and listed; 2 usage; 3 the checkpoint could not be read or is truncated; 130 interrupted.
     """
     from weightstats.inspection import list_layers
     from weightstats.renderers import layers_text

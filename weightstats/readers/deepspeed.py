@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.zip_archive import SIGNATURES
-from weightstats.errors import CheckpointError, quoted, shortened
+from weightstats.errors import CheckpointError, counted, quoted, shortened
 from weightstats.order import natural_key
 from weightstats.places import File, Folder, open_folder
 from weightstats.readers import shards, torch_legacy, torch_zip
@@ -207,7 +207,8 @@ def _left_alone(names: Sequence[str], read: Sequence[str]) -> Iterator[str]:
     optimizers = [name for name in left if OPTIMIZER.fullmatch(name)]
     if optimizers:
         what = "the state of the optimizer, and under ZeRO the parameters in 32 bits, in flat partitions"
-        yield f"{len(optimizers):,} files were left alone: {what} ({shortened(optimizers[0])})"
+        yield f"{counted(len(optimizers), 'file was', 'files were')} left alone: {what} ({shortened(optimizers[0])})"
     others = [name for name in left if not OPTIMIZER.fullmatch(name)]
     if others:
-        yield f"{len(others):,} files were left alone, as their model lies in others ({shortened(others[0])})"
+        alone = counted(len(others), "file was left alone, as its", "files were left alone, as their")
+        yield f"{alone} model lies in others ({shortened(others[0])})"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.zip_archive import SIGNATURES, Archive
-from weightstats.errors import CheckpointError, TensorError, quoted, shortened
+from weightstats.errors import CheckpointError, TensorError, counted, led_by, quoted
 from weightstats.pieces import Box, check_tiling, put_together
 from weightstats.places import File, Folder, open_inside
 from weightstats.readers import safetensors_file, torch_legacy, torch_zip
@@ -92,10 +92,10 @@ def _warnings(metadata: Metadata, names: tuple[str, ...], pieces: "_Pieces") -> 
         if metadata.stored.get(described.name, 0) > len(described.boxes)
     ]
     if extra:
-        yield f"{len(extra):,} tensors have more pieces than are described, {shortened(extra[0])} among them"
+        yield f"{counted(len(extra), 'tensor has', 'tensors have')} more pieces than are described: {led_by(extra)}"
     strangers = [name for name in names if name.endswith(SUFFIX) and name not in pieces.files]
     if strangers:
-        yield f"{len(strangers):,} files are not named in {METADATA}, {shortened(strangers[0])} among them"
+        yield f"{counted(len(strangers), 'file is', 'files are')} not named in {METADATA}: {led_by(strangers)}"
     yield from pieces.warnings
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.encodings import encoded
-from weightstats.errors import CheckpointError, TensorError, quoted, shortened
+from weightstats.errors import CheckpointError, TensorError, counted, quoted, shortened
 from weightstats.extras import library
 from weightstats.limits import LIMITS, over
 from weightstats.order import natural_key
@@ -94,7 +94,7 @@ def read(file: File) -> Checkpoint:
     if held > LIMITS.tensors:
         raise CheckpointError(file.location, f"has {held:,} tensors in its parts, {over('tensors')}")
     if part.total is not None and not problems and held != part.total:
-        problems.append(f"its parts hold {held:,} tensors, and its metadata counts {part.total:,}")
+        problems.append(f"its parts hold {counted(held, 'tensor', 'tensors')}, and its metadata counts {part.total:,}")
     return Checkpoint(
         location=file.location,
         format=FORMAT if part.count == 1 else f"{FORMAT}, {part.count:,} parts",
@@ -110,7 +110,9 @@ def read(file: File) -> Checkpoint:
 def _incomplete(problems: list[str], total: int | None, held: int) -> str:
     """What is wrong with a split checkpoint of which not all can be read."""
     more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
-    missing = f"; {total - held:,} of its {total:,} tensors are missing" if total is not None and total > held else ""
+    missing = ""
+    if total is not None and total > held:
+        missing = f"; {total - held:,} of its {total:,} tensors {'is' if total - held == 1 else 'are'} missing"
     return f"is incomplete{missing}: {problems[0]}{more}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.json_values import distinct, parsed
-from weightstats.errors import CheckpointError, shortened
+from weightstats.errors import CheckpointError, counted, led_by, shortened
 from weightstats.limits import LIMITS, over
 from weightstats.order import in_network_order, natural_key
 from weightstats.places import File, Folder, open_file, open_inside
@@ -164,10 +164,14 @@ def read(index: File | None, shards: Shards, location: str, read_file: Callable[
     warnings = [warning for part in parts for warning in part.warnings] + _incomplete(shards.names)
     extra = [tensor.name for tensor in tensors if shards.weight_map and tensor.name not in shards.weight_map]
     if extra:
-        warnings.append(f"{len(extra)} tensors are in the shards but not in the index, {extra[0]} among them")
+        warnings.append(
+            f"{counted(len(extra), 'tensor is', 'tensors are')} in the shards but not in the index: {led_by(extra)}"
+        )
     moved = [name for name, file in shards.weight_map.items() if places.get(name, file) != file]
     if moved:
-        warnings.append(f"{len(moved)} tensors are in another shard than the index says, {moved[0]} among them")
+        warnings.append(
+            f"{counted(len(moved), 'tensor is', 'tensors are')} in another shard than the index says: {led_by(moved)}"
+        )
     formats = " and ".join(dict.fromkeys(part.format for part in parts))
     return Checkpoint(
         location=location,

@@ -101,7 +101,8 @@ def read_keyed(file: File) -> tuple[Checkpoint, tuple[str, ...]]:
             file.location, f"none of its tensors can be read; the first, {unread[0].name}: {unread[0].reason}"
         )
     lost = sum(entry.reason == BEHIND for entry in unread)
-    damage = f"is truncated: {lost:,} of its tensors lie behind the end of a data file" if lost else None
+    lie = "lies" if lost == 1 else "lie"
+    damage = f"is truncated: {lost:,} of its tensors {lie} behind the end of a data file" if lost else None
     checkpoint = Checkpoint(file.location, FORMAT, shards.size, tuple(tensors.values()), tuple(unread), damage=damage)
     return checkpoint, tuple(tensors)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.json_values import distinct, parsed
 from weightstats.dtypes import DTYPES, ByteOrder, Bytes, DType, Floats
-from weightstats.errors import CheckpointError, TensorError, quoted
+from weightstats.errors import CheckpointError, TensorError, counted, quoted
 from weightstats.limits import LIMITS, crowded, over
 from weightstats.pieces import Concatenated
 from weightstats.places import File, open_inside
@@ -42,7 +42,7 @@ DTYPE_NAMES = {
 }
 
 FOLDED = "an export for inference: batch normalisations may have been folded into the weights before them"
-QUANTISED = "{} tensors are quantised: measured are the rounded values that they stand for"
+QUANTISED = "quantised: measured are the rounded values that their codes stand for"
 
 _MODEL = re.compile(rb'\s*\{\s*"(format|modelTopology|weightsManifest|generatedBy|convertedBy)"\s*:')
 _MANIFEST = re.compile(rb'\s*\[\s*\{\s*"(weights|paths)"\s*:')
@@ -77,7 +77,9 @@ def read(file: File) -> Checkpoint:
         for name, tensor in found.tensors.items()
     )
     quantised = sum(tensor.dtype.name not in DTYPES for tensor in tensors)
-    warnings = ([FOLDED] if nodes else []) + ([QUANTISED.format(quantised)] if quantised else [])
+    warnings = [FOLDED] if nodes else []
+    if quantised:
+        warnings.append(f"{counted(quantised, 'tensor is', 'tensors are')} {QUANTISED}")
     return Checkpoint(
         file.location, FORMAT, found.size, tensors, tuple(found.unread), (), tuple(warnings), found.damage
     )

@@ -14,7 +14,7 @@ from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.flatbuffer import Extent, Flatbuffer, Table
 from weightstats.dtypes import DTYPES, affine
 from weightstats.encodings import Encoding, encoded
-from weightstats.errors import CheckpointError, TensorError
+from weightstats.errors import CheckpointError, TensorError, counted
 from weightstats.limits import LIMITS, crowded, over
 from weightstats.places import File
 from weightstats.schemas.tflite_operators import OPERATORS, Operator, Place, Subgraph, Uses
@@ -43,7 +43,7 @@ FOLDED = (
     "an export for inference: a batch normalisation that followed a layer is folded into its weights, which then are "
     "not those that were trained"
 )
-QUANTISED = "{} tensors are quantised: measured are the rounded values that they stand for"
+QUANTISED = "quantised: measured are the rounded values that their codes stand for"
 
 _OUTSIDE = 2
 """The least offset of a buffer that lies behind the flatbuffer; 0 and 1 say that it lies in it."""
@@ -86,7 +86,7 @@ def read(file: File) -> Checkpoint:
         except TensorError as error:
             unread.append(Unread(constant.name, str(error)))
     quantised = sum(tensor.dtype.name not in DTYPES for tensor in tensors)
-    warnings = (FOLDED, *([QUANTISED.format(quantised)] if quantised else []))
+    warnings = (FOLDED, *([f"{counted(quantised, 'tensor is', 'tensors are')} {QUANTISED}"] if quantised else []))
     return Checkpoint(file.location, FORMAT, file.size, tuple(tensors), tuple(unread), warnings=warnings)
 
 

@@ -27,6 +27,9 @@ MOST_NAME = 80
 LEAST_SHARE = 1e-8
 """Share at which the axis of a split ends."""
 
+MOST_LABEL = 30
+"""Characters of a name at an axis; it is cut in its middle."""
+
 OTHER = "other"
 """Layers of no family."""
 
@@ -127,7 +130,7 @@ def drawn(report: Report) -> Drawn:
         rows.append(
             {
                 "index": index,
-                "label": f"{index + 1}. {words.printable(row.name, MOST_NAME)}" if few else str(index + 1),
+                "label": f"{index + 1}. {words.printable(row.name, MOST_LABEL)}" if few else str(index + 1),
                 "name": words.printable(row.name, MOST_NAME),
                 "kind": words.printable(row.kind),
                 "family": row.family or OTHER,
@@ -420,7 +423,7 @@ def _order(found: Drawn, *, named: bool = True, bars: bool = True) -> alt.X:
     if not named:
         return alt.X("label:O", sort=None, scale=scale, axis=alt.Axis(labels=False, ticks=False, title=None))
     if len(found.rows) <= MOST_LABELS:
-        axis = alt.Axis(labelAngle=-35, labelLimit=150, title=None, labelOverlap=False)
+        axis = alt.Axis(labelAngle=-35, labelLimit=240, title=None, labelOverlap=False)
     else:
         axis = alt.Axis(title="layer, in network order", labelOverlap=True, labelAngle=0, values=_round_places(found))
     return alt.X("label:O", sort=None, scale=scale, axis=axis)
