@@ -15,46 +15,57 @@ from weightstats.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from weightstats.checking import check
+    from weightstats.checks import Check
     from weightstats.comparing import compare, trajectory
     from weightstats.comparison import Comparison
     from weightstats.errors import CheckpointError, UsageError, WeightstatsError
     from weightstats.inspection import inspect, list_layers
     from weightstats.listing import Listing
+    from weightstats.policies import Policy, read_policy
     from weightstats.report import Report
     from weightstats.training import parameter_groups, penalty
     from weightstats.trajectories import Trajectory
 
 _HOMES = {
+    "Check": "weightstats.checks",
     "CheckpointError": "weightstats.errors",
     "Comparison": "weightstats.comparison",
     "Listing": "weightstats.listing",
+    "Policy": "weightstats.policies",
     "Report": "weightstats.report",
     "Trajectory": "weightstats.trajectories",
     "UsageError": "weightstats.errors",
     "WeightstatsError": "weightstats.errors",
+    "check": "weightstats.checking",
     "compare": "weightstats.comparing",
     "inspect": "weightstats.inspection",
     "list_layers": "weightstats.inspection",
     "parameter_groups": "weightstats.training",
     "penalty": "weightstats.training",
+    "read_policy": "weightstats.policies",
     "trajectory": "weightstats.comparing",
 }
 """Public names are imported when they are first used: numpy takes longer than `weightstats --help` may."""
 
 __all__ = [
+    "Check",
     "CheckpointError",
     "Comparison",
     "Listing",
+    "Policy",
     "Report",
     "Trajectory",
     "UsageError",
     "WeightstatsError",
     "__version__",
+    "check",
     "compare",
     "inspect",
     "list_layers",
     "parameter_groups",
     "penalty",
+    "read_policy",
     "trajectory",
 ]
 

@@ -1,40 +1,51 @@
 """A check for people, and for the log of a pipeline: one line a finding, then one that sums up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from weightstats.checks import Check, Finding, Outcome
 from weightstats.errors import counted
-from weightstats.policies import LEVELS
+from weightstats.policies import LEVELS, Level
 from weightstats.renderers.words import MOST_REASON, printable
 
-MOST_SHOWN = 20
-"""Findings of one rule that are written out."""
+MOST_SHOWN: dict[Level, int] = {"error": 20, "warning": 10, "note": 3}
+"""Lines of each level that a rule may take."""
 
 
-def render(check: Check, most: int = MOST_SHOWN) -> str:
-    """`location: layer: rule: what was found, demanded: what was demanded`, at most `most` lines a rule."""
-    lines = [line for outcome in check.outcomes for line in _lines(check, outcome, most)]
+def render(check: Check) -> str:
+    """`location: layer: rule: what was found, demanded: what was demanded`, the gravest first.
+
+    Each error has a line of its own; warnings and notes of one rule that read the same share one. Where a rule has more
+    lines than MOST_SHOWN, one says how many findings are left.
+    """
+    lines = [line for level in LEVELS for outcome in check.outcomes for line in _lines(check, outcome, level)]
     return "\n".join([*lines, summary(check)]) + "\n"
 
 
-def _lines(check: Check, outcome: Outcome, most: int) -> Iterator[str]:
-    for finding in outcome.findings[:most]:
-        yield line(check, finding)
-    left = outcome.findings[most:]
+def _lines(check: Check, outcome: Outcome, level: Level) -> Iterator[str]:
+    alike: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(outcome.findings):
+        if finding.level == level:
+            alike.setdefault(number if level == "error" else finding.message, []).append(finding)
+    groups = list(alike.values())
+    for group in groups[: MOST_SHOWN[level]]:
+        yield _line(check, group)
+    left = sum(len(group) for group in groups[MOST_SHOWN[level] :])
     if left:
-        errors = sum(finding.level == "error" for finding in left)
-        grave = "" if errors == len(left) else f" ({errors:,} of them errors)"
-        more = f"and {len(left):,} more{grave}; --format json lists them all"
-        yield f"{printable(check.location)}: {outcome.rule.id}: {more}"
+        rule = _rule(outcome.rule.id, level)
+        yield f"{printable(check.location)}: {rule}: and {left:,} more; --format json lists all"
 
 
-def line(check: Check, finding: Finding) -> str:
-    """One finding in one line."""
-    level = "" if finding.level == "error" else f" ({finding.level})"
-    parts = [printable(check.location), f"{finding.rule}{level}", printable(finding.message, MOST_REASON)]
-    if finding.name is not None:
-        parts.insert(1, printable(finding.name))
+def _line(check: Check, alike: Sequence[Finding]) -> str:
+    first = alike[0]
+    parts = [printable(check.location), _rule(first.rule, first.level), printable(first.message, MOST_REASON)]
+    if first.name is not None:
+        more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
+        parts.insert(1, f"{printable(first.name)}{more}")
     return ": ".join(parts)
+
+
+def _rule(name: str, level: Level) -> str:
+    return name if level == "error" else f"{name} ({level})"
 
 
 def summary(check: Check) -> str:

@@ -16,8 +16,8 @@ MOST_SHOWN = 100
 
 
 def render(check: Check) -> str:
-    """One test suite. A rule with an error is a failure; one with warnings only is skipped, which viewers show, and so
-    is one that is broken at the level of a note; other notes are the output of a case that passed."""
+    """One test suite. A rule with an error is a failure; one with warnings is skipped, which viewers show, and so is
+    one that is broken at the level of a note; remarks alone are the output of a case that passed."""
     suites = ElementTree.Element("testsuites", name="weightstats check")
     suite = ElementTree.SubElement(suites, "testsuite", name=printable(check.location))
     _readable(ElementTree.SubElement(suite, "testcase", name=READABLE, classname="weightstats"), check)
@@ -53,7 +53,7 @@ def _case(case: ElementTree.Element, outcome: Outcome) -> None:
     worst = min((finding.level for finding in outcome.findings), key=LEVELS.index)
     if worst == "error":
         element = ElementTree.SubElement(case, "failure", message=_message(outcome), type="error")
-    elif worst == "warning" or any(finding.judged and finding.demanded is not None for finding in outcome.findings):
+    elif any(not finding.is_remark for finding in outcome.findings):
         element = ElementTree.SubElement(case, "skipped", message=f"{worst}: {_message(outcome)}")
     else:
         element = ElementTree.SubElement(case, "system-out")

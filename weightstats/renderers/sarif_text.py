@@ -33,16 +33,19 @@ READABLE_HELP = "The checkpoint can be read, and the file is whole. Every policy
 
 def render(check: Check) -> str:
     """One run of one tool. The checkpoint's path is written as it was given, relative to the root of the sources where
-    it is relative; each finding names its layer as a logical location.
+    it is relative; each finding names its layer as a logical location. Remarks are no results but notifications.
 
     What could not be read, or is damaged, is a result of the rule `readable`, and the run was no success.
     """
-    ranked = sorted(check.findings, key=lambda finding: LEVELS.index(finding.level))
+    ranked = sorted(
+        (finding for finding in check.findings if not finding.is_remark),
+        key=lambda finding: LEVELS.index(finding.level),
+    )
     places = {outcome.rule.id: number for number, outcome in enumerate(check.outcomes, 1)}
     where = _artifact(check.location)
-    results = [_result(where, finding, places[finding.rule]) for finding in ranked]
-    if check.problem is not None:
-        results.insert(0, _unreadable(where, check.problem))
+    results = [] if check.problem is None else [_unreadable(where, check.problem)]
+    room = MOST_RESULTS - len(results)
+    results += [_result(where, finding, places[finding.rule]) for finding in ranked[:room]]
     run = {
         "tool": {
             "driver": {
@@ -52,9 +55,9 @@ def render(check: Check) -> str:
                 "rules": [_readable_rule(), *(_rule(outcome.rule) for outcome in check.outcomes)],
             }
         },
-        "invocations": [_invocation(check, len(results))],
+        "invocations": [_invocation(check, len(ranked[room:]))],
         "artifacts": [{"location": where, "roles": ["analysisTarget"]}],
-        "results": results[:MOST_RESULTS],
+        "results": results,
         "columnKind": "unicodeCodePoints",
     }
     log = {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
@@ -73,13 +76,20 @@ def _artifact(location: str) -> dict[str, Any]:
     return {"uri": quote(os.fsencode(path.as_posix())), "uriBaseId": "%SRCROOT%"}
 
 
-def _invocation(check: Check, results: int) -> dict[str, Any]:
-    notifications = []
+def _invocation(check: Check, left_out: int) -> dict[str, Any]:
+    notifications: list[dict[str, Any]] = []
     if check.problem is not None:
         notifications.append({"level": "error", "message": _message(printable(check.problem, MOST_REASON))})
-    if results > MOST_RESULTS:
-        text = f"{results - MOST_RESULTS:,} more findings are left out; --format json lists them all"
+    if left_out:
+        text = f"{left_out:,} more findings are left out; --format json lists them all"
         notifications.append({"level": "warning", "message": {"text": text}})
+    for number, outcome in enumerate(check.outcomes, 1):
+        remarks = [finding for finding in outcome.findings if finding.is_remark]
+        if remarks:
+            more = f" (and {len(remarks) - 1:,} more)" if len(remarks) > 1 else ""
+            rule = {"id": outcome.rule.id, "index": number}
+            message = _message(f"{_line(remarks[0])}{more}")
+            notifications.append({"level": "note", "message": message, "associatedRule": rule})
     return {"executionSuccessful": check.problem is None, "toolExecutionNotifications": notifications}
 
 
@@ -116,7 +126,6 @@ def _globs(globs: tuple[str, ...]) -> str:
 
 
 def _result(where: dict[str, Any], finding: Finding, place: int) -> dict[str, Any]:
-    name = "" if finding.name is None else f"{printable(finding.name)}: "
     location: dict[str, Any] = _location(where)
     if finding.name is not None:
         full = printable(finding.name, MOST_NAME)
@@ -125,7 +134,7 @@ def _result(where: dict[str, Any], finding: Finding, place: int) -> dict[str, An
         "ruleId": finding.rule,
         "ruleIndex": place,
         "level": finding.level,
-        "message": _message(f"{name}{finding.about}: {printable(finding.message, MOST_REASON)}"),
+        "message": _message(_line(finding)),
         "locations": [location],
         "partialFingerprints": _fingerprints(finding.rule, finding.name, _told(finding)),
     }
@@ -145,6 +154,11 @@ def _unreadable(where: dict[str, Any], problem: str) -> dict[str, Any]:
 def _location(where: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint; GitHub shows no result without a line."""
     return {"physicalLocation": {"artifactLocation": where, "region": {"startLine": 1}}}
+
+
+def _line(finding: Finding) -> str:
+    name = "" if finding.name is None else f"{printable(finding.name)}: "
+    return f"{name}{finding.about}: {printable(finding.message, MOST_REASON)}"
 
 
 def _message(text: str) -> dict[str, str]:
