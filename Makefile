@@ -4,6 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
 CHROMIUM ?= chromium
+PROCESSES ?= 2
 
 .PHONY: demo test test-browser format fixtures readme docs schemas bench clean
 
@@ -14,7 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal
 
 # The tests of pages run in a Chromium, which comes from Debian's packages where there is none.
 test-browser: .venv/installed-browser

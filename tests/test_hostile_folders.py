@@ -213,7 +213,7 @@ def test_P8_what_the_index_and_the_shards_disagree_on_is_listed(tmp_path: Path) 
         "lost": "its shard third: there is no such file or folder",
         "twice": "2 shards hold it",
     }
-    assert any("in the shards but not in the index, more among them" in warning for warning in checkpoint.warnings)
+    assert any("in the shards but not in the index: more" in warning for warning in checkpoint.warnings)
 
 
 @pytest.mark.parametrize("size", [0, -1, 2**70, "x", None, [1], 1e400])
