@@ -26,9 +26,10 @@ import weightstats
 from weightstats import workers as threads
 from weightstats.changes import LayerChange
 from weightstats.comparison import Comparison
-from weightstats.comparison_findings import law_between
+from weightstats.comparison_findings import law_between, two_networks
 from weightstats.penalties import PENALTIES
 from weightstats.report import Report
+from weightstats.verdicts import Verdict
 
 every_network = pytest.mark.parametrize("network", LAYERS)
 
@@ -124,7 +125,7 @@ def test_layers_that_come_to_lie_on_the_law_moved_towards_it(
     assert {layer.moved for layer in comparison.layers} == {moved}
     at_law = "before" if turned else "after"
     assert all(getattr(layer.distance, at_law) == pytest.approx(0.0, abs=1e-6) for layer in comparison.layers)
-    assert comparison.findings[1].startswith(f"The layers moved {word} the law c/(n_in+n_out): ")
+    assert comparison.findings[1].startswith(f"The layers moved {word} the law c/(n_in+n_out) by their scatter: ")
 
 
 def test_layers_that_did_not_change_are_counted_and_named(tmp_path: Path) -> None:
@@ -159,9 +160,9 @@ def test_the_median_and_the_range_are_those_of_the_layers(tmp_path: Path) -> Non
         ((1.5, 2.0), (-0.9, -0.5), "moved away from the law", "further from the law's -1."),
         ((1.5, 2.0), (-0.5, -0.9), "by their exponent and away from it by their scatter", "nearer to the law's -1."),
         ((2.0, 1.5), (-1.1, -1.6), "by their scatter and away from it by their exponent", "further from the law's -1."),
-        ((2.0, 1.5), (-0.9, -0.85), "moved towards the law", "which the intervals do not tell apart."),
+        ((2.0, 1.5), (-0.9, -0.85), "towards the law c/(n_in+n_out) by their scatter:", "do not tell apart."),
         ((2.0, 2.01), (-0.9, -0.85), "neither moved towards the law", "which the intervals do not tell apart."),
-        ((2.0, 2.0), (-0.5, -0.9), "moved towards the law", "nearer to the law's -1."),
+        ((2.0, 2.0), (-0.5, -0.9), "towards the law c/(n_in+n_out) by their exponent:", "nearer to the law's -1."),
         ((1.0, 1.0), (-1.0, -1.0), "neither moved towards the law", "which the intervals do not tell apart."),
         ((2.0, 1.5), (math.nan, -0.9), "moved towards the law", "(one standard deviation)."),
         ((math.nan, 1.5), (-0.5, -0.9), "cannot be told", "two that are fitted in both."),
@@ -178,13 +179,59 @@ def test_the_law_is_spoken_of_with_care(
     ]
     sentence = law_between(*fits)
     assert start in sentence
-    assert sentence.endswith(end)
+    assert sentence.endswith(end if "cannot be told" in start else f"{end} The verdict is contradicted for both.")
 
 
 def test_a_law_that_is_a_constant_expects_the_exponent_0() -> None:
     fit = weightstats.inspect(TRAINED / file_name("mlp-64-final"), law="constant").fit
     fits = [replace(fit, exponent=one, exponent_interval=(one - 0.1, one + 0.1)) for one in (-1.0, -0.2)]
-    assert law_between(*fits).endswith("nearer to the law's 0.")
+    assert "nearer to the law's 0." in law_between(*fits)
+
+
+@pytest.mark.parametrize(
+    ("spreads", "verdicts", "said"),
+    [
+        ((1.5, 2.0), ("contradicted", "undetermined"), "from contradicted to undetermined all the same: it rests on."),
+        ((1.5, 2.0), ("undetermined", "contradicted"), "from undetermined to contradicted: it rests on."),
+        ((2.0, 1.5), ("undetermined", "supported"), "from undetermined to supported: it rests on."),
+        ((2.0, 1.5), ("supported", "undetermined"), "from supported to undetermined all the same: it rests on."),
+        ((2.0, 2.0), ("supported", "undetermined"), "from supported to undetermined: it rests on."),
+    ],
+)
+def test_a_verdict_that_changes_is_told_with_what_it_rests_on(
+    spreads: tuple[float, float], verdicts: tuple[Verdict, Verdict], said: str
+) -> None:
+    fit = replace(reported("mlp-64-final").fit, because="it rests on")
+    fits = [replace(fit, spread=spread, verdict=one) for spread, one in zip(spreads, verdicts, strict=True)]
+    assert law_between(*fits).endswith(f" The verdict goes {said}")
+
+
+@pytest.mark.parametrize(
+    ("in_both", "counts", "said"),
+    [
+        (1, (5, 54), "Only 1 of the 5 layers before is among the 54 after: these may well be two networks"),
+        (2, (54, 5), "Only 2 of the 54 layers before are among the 5 after: these may well be two networks"),
+        (5, (54, 10), ""),
+        (5, (5, 54), ""),
+        (0, (5, 54), ""),
+    ],
+)
+def test_two_networks_are_told_by_how_little_they_have_in_common(
+    in_both: int, counts: tuple[int, int], said: str
+) -> None:
+    assert two_networks(in_both, counts).startswith(said)
+    assert bool(two_networks(in_both, counts)) == bool(said)
+
+
+def test_that_these_may_be_two_networks_is_said_first(tmp_path: Path) -> None:
+    other = {name.replace("0.", "x."): tensor for name, tensor in mlp(1).items() if name[0] in "03"}
+    comparison = compared(tmp_path, mlp(), other | {"y.weight": normal(7, 9), "z.weight": normal(7, 8)})
+    assert comparison.counts == (5, 4)
+    assert comparison.findings[0] == (
+        "Only 1 of the 5 layers before is among the 4 after: these may well be two networks, and no more than that one "
+        "is compared."
+    )
+    assert comparison.findings[1].startswith("The one layer moved")
 
 
 # Networks trained here: torch as the oracle.

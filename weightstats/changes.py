@@ -1,5 +1,6 @@
 """What changed of one layer, of all layers, and on the way between two steps of a training, as records."""
 
+import heapq
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,9 @@ from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.report import LayerRow
 
 Moved: TypeAlias = Literal["towards", "away"]
+
+MOST_NAMED = 5
+"""Layers that are named as those that moved most."""
 
 SAME_DISTANCE = 0.01
 """By how much |ln ratio| may change without a layer being said to have moved: one per cent of its mean square, which
@@ -133,8 +137,11 @@ class Total:
 class Travelled:
     """How far the weights are from those of another checkpoint; NaN (null in JSON) where there is no such number."""
 
+    matched: int
+    """Layers that are in both."""
+
     layers: int
-    """That are in both, element for element."""
+    """Of them, those that could be compared element for element."""
 
     unchanged: int
     """Of them, those of which no element has changed."""
@@ -148,6 +155,14 @@ class Travelled:
     cosine: float
     median_relative_change: float
     """Over the layers that have changed, each counting once."""
+
+    largest: tuple[Extreme, ...]
+    """The layers that have changed most, relative to their norm, the largest change first: MOST_NAMED at most."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether there are layers in both, and no element of any has changed."""
+        return 0 < self.layers == self.unchanged
 
 
 def layer_change(matched: Matched, row: LayerRow, other: LayerRow, moments: PairMoments | str) -> LayerChange:
@@ -211,8 +226,7 @@ def _moved(distance: Change) -> Moved | None:
 
 def total_change(layers: Sequence[LayerChange], sums: PairMoments) -> Total:
     """All layers together; `sums` are over those that were paired."""
-    changed = [layer for layer in layers if not layer.is_unchanged and math.isfinite(layer.relative_change)]
-    changes = [Extreme(layer.name, layer.relative_change) for layer in changed]
+    changes = _changes(layers)
     return Total(
         layers=len(layers),
         paired=sum(layer.not_paired_because is None for layer in layers),
@@ -228,13 +242,21 @@ def total_change(layers: Sequence[LayerChange], sums: PairMoments) -> Total:
     )
 
 
-def travelled(total: Total, unmatched: int) -> Travelled:
+def _changes(layers: Sequence[LayerChange]) -> list[Extreme]:
+    """The relative change of each layer that has one and has changed."""
+    changed = (layer for layer in layers if not layer.is_unchanged and math.isfinite(layer.relative_change))
+    return [Extreme(layer.name, layer.relative_change) for layer in changed]
+
+
+def travelled(total: Total, layers: Sequence[LayerChange], unmatched: int) -> Travelled:
     """What a comparison says of the way between two steps, of which it leaves out so many layers."""
     return Travelled(
+        matched=total.layers,
         layers=total.paired,
         unchanged=total.unchanged,
         unmatched=unmatched + total.layers - total.paired,
         relative_change=total.relative_change,
         cosine=total.cosine,
         median_relative_change=total.median_relative_change,
+        largest=tuple(heapq.nlargest(MOST_NAMED, _changes(layers), key=lambda one: one.relative_change)),
     )

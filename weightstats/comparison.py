@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from weightstats.changes import LayerChange, Total, layer_change, total_change
-from weightstats.comparison_findings import sentences
+from weightstats.comparison_findings import sentences, two_networks
+from weightstats.extras import need
 from weightstats.matching import Matching, Unmatched
 from weightstats.pairs import PairMoments, together
 from weightstats.report import Report, plain
@@ -37,8 +38,26 @@ class Comparison:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """Two or three sentences that can be quoted: how far the weights moved, and what became of the law."""
-        return sentences(self.total, self.layers, self.before.fit, self.after.fit)
+        """One sentence or several that can be quoted: how far the weights moved, and what became of the law; before
+        them, that hardly a layer is in both, if so."""
+        return (*self.doubts, *sentences(self.total, self.layers, self.before.fit, self.after.fit))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against these being two checkpoints of one network; empty where nothing does."""
+        doubt = two_networks(self.total.layers, self.counts)
+        return (doubt,) if doubt else ()
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no layer is in both."""
+        return not self.layers
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many layers were looked for, before and after."""
+        before = sum(one.where == "before" for one in self.unmatched)
+        return len(self.layers) + before, len(self.layers) + len(self.unmatched) - before
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as plain dicts, lists and numbers for JSON: no NaN and no infinity, None in their place."""
@@ -59,6 +78,27 @@ class Comparison:
         from weightstats.renderers import comparison_terminal
 
         return comparison_terminal.render(self, width=100)
+
+    def to_html(self, command: str = "weightstats.compare(...)") -> str:
+        """The page that `--format html` writes; `command` is what it says that made it. UsageError without the `report`
+        extra."""
+        need("report", "a page")
+        from weightstats.renderers import comparison_html
+
+        return comparison_html.render(self, command)
+
+    def chart(self) -> Any:
+        """Its charts as an `altair.VConcatChart`, which a notebook shows and whose `save` writes pictures. UsageError
+        without the `report` extra."""
+        need("report", "a chart")
+        from weightstats.renderers import comparison_charts
+
+        return comparison_charts.comparison_chart(self)
+
+    def _repr_html_(self) -> str:
+        from weightstats.renderers import comparison_notebook
+
+        return comparison_notebook.comparison(self)
 
 
 def side_as_dict(report: Report) -> dict[str, Any]:

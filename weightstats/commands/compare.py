@@ -1,16 +1,15 @@
 """`weightstats compare`: what changed from one checkpoint to another, or over several."""
 
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, limits_of
-from weightstats.commands.output import PIPED_WIDTH, UNREADABLE, ProgressBar, width, write
-from weightstats.errors import printable
+from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, PLOT, ROOT, RULES, limits_of, picture_suffix
+from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look
+from weightstats.errors import UsageError, printable, quoted
+from weightstats.extras import need
+from weightstats.renderers import EXTRAS
 
 if TYPE_CHECKING:
     from weightstats.comparison import Comparison
@@ -18,12 +17,19 @@ if TYPE_CHECKING:
     from weightstats.trajectories import Trajectory
 
 
-@click.command(epilog="Example: weightstats compare step-0.safetensors final.safetensors")
+@click.command(
+    epilog="""\b
+Examples:
+  weightstats compare step-0.safetensors final.safetensors
+  weightstats compare base.pt tuned.pt --format csv --output changes.csv
+  weightstats compare checkpoints/ --format html --output training.html
+"""
+)
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=str), metavar="BEFORE AFTER...")
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("terminal", "json", "csv")),
+    type=click.Choice(("terminal", "json", "csv", "html")),
     default="terminal",
     show_default=True,
     help="How to report.",
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
 )
+@PLOT
 @click.option(
     "--law",
     default="fan-sum",
@@ -49,6 +56,7 @@ def compare(
     checkpoints: tuple[str, ...],
     format_: str,
     output: Path | None,
+    plot: str | None,
     law: str,
     root: str | None,
     rules: Path | None,
@@ -67,64 +75,74 @@ def compare(
     More than two, in order, or one folder of checkpoints with steps in their names (step-500.pt, checkpoint-1000,
     net-final.pt), are reported step by step.
 
-    Exit codes: 0 read and reported; 2 usage; 3 a checkpoint could not be read or is truncated, or the report could not
-    be written; 130 interrupted.
+    Where hardly a layer of one is a layer of another, which may then be of two networks, a warning says so; where none
+    is, the report has the reasons, and the exit code is 2.
+
+    Exit codes: 0 read and reported; 2 usage, or no layer in common; 3 a checkpoint could not be read or is truncated,
+    or the report could not be written; 130 interrupted.
     """
     from weightstats import comparing
 
+    if format_ in EXTRAS:
+        need(EXTRAS[format_], f"--format {format_}")
+    suffix = None if plot is None else picture_suffix(plot)
     how: dict[str, Any] = {"law": law, "root": root, "as_stored": as_stored, "rules": rules}
     how |= {"include": include, "exclude": exclude, "limits": limits_of(limits)}
     with ProgressBar() as progress:
         how["progress"] = progress.advance
         if len(checkpoints) == 2:
-            return _compared(comparing.compare(*checkpoints, **how), format_, output)
-        of = checkpoints[0] if len(checkpoints) == 1 else checkpoints
-        return _followed(comparing.trajectory(of, **how), format_, output)
-
-
-def _compared(comparison: "Comparison", format_: str, output: Path | None) -> int:
-    from weightstats.renderers import comparison_terminal, comparison_text
-
-    if format_ == "terminal":
-        text = comparison_terminal.render(comparison, **_look(output))
-    else:
-        text = comparison_text.as_json(comparison) if format_ == "json" else comparison_text.as_csv(comparison)
-    parts = {"before": comparison.before.checkpoint, "after": comparison.after.checkpoint}
-    return _written(text, output, iter(parts.items()))
-
-
-def _followed(trajectory: "Trajectory", format_: str, output: Path | None) -> int:
-    from weightstats.renderers import trajectory_text
-
-    if format_ == "terminal":
-        text = trajectory_text.as_terminal(trajectory, **_look(output))
-    else:
-        text = trajectory_text.as_json(trajectory) if format_ == "json" else trajectory_text.as_csv(trajectory)
-    return _written(text, output, ((step.checkpoint.location, step.checkpoint) for step in trajectory.steps))
-
-
-def _look(output: Path | None) -> dict[str, Any]:
-    """What a terminal's text is made for."""
-    on_terminal = sys.stdout.isatty() and output is None
-    colour = on_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return {
-        "width": width() if output is None else PIPED_WIDTH,
-        "colour": colour,
-        "warnings": output is not None,
-    }
-
-
-def _written(text: str, output: Path | None, parts: "Iterator[tuple[str, CheckpointPart]]") -> int:
-    """Write the report, and what is wrong with its checkpoints on stderr; the exit code."""
-    known = list(parts)
-    for name, part in known:
+            made: Comparison | Trajectory = comparing.compare(*checkpoints, **how)
+        else:
+            made = comparing.trajectory(checkpoints[0] if len(checkpoints) == 1 else checkpoints, **how)
+    parts = _parts(made)
+    for name, part in parts:
         for warning in part.warnings:
             click.echo(f"warning: {printable(name)}: {printable(warning)}", err=True)
-    if output is not None:
-        output.write_text(text, encoding="utf-8", newline="")
-    else:
-        write(text)
-    damaged = [part for _, part in known if part.damage is not None]
+    for doubt in made.doubts:
+        click.echo(f"warning: {printable(doubt)}", err=True)
+    deliver(_rendered(made, format_, output), output)
+    if plot is not None and suffix is not None:
+        _draw(made, suffix, Path(plot))
+    damaged = [part for _, part in parts if part.damage is not None]
     for part in damaged:
         click.echo(printable(f"{part.location}: {part.damage}"), err=True)
+    if made.is_disjoint and not damaged:
+        first, last = (quoted(part.location) for _, part in (parts[0], parts[-1]))
+        raise UsageError(f"{first} and {last} have no layer in common: there is nothing to compare")
     return UNREADABLE if damaged else 0
+
+
+def _parts(made: "Comparison | Trajectory") -> "list[tuple[str, CheckpointPart]]":
+    """What was read, and what warnings call it."""
+    from weightstats.comparison import Comparison
+
+    if isinstance(made, Comparison):
+        return [("before", made.before.checkpoint), ("after", made.after.checkpoint)]
+    return [(step.checkpoint.location, step.checkpoint) for step in made.steps]
+
+
+def _rendered(made: "Comparison | Trajectory", format_: str, output: Path | None) -> str:
+    from weightstats.comparison import Comparison
+    from weightstats.renderers import comparison_terminal, comparison_text, trajectory_text
+
+    if format_ == "html":
+        return made.to_html(command_line())
+    if isinstance(made, Comparison):
+        match format_:
+            case "json":
+                return comparison_text.as_json(made)
+            case "csv":
+                return comparison_text.as_csv(made)
+        return comparison_terminal.render(made, **look(output))
+    match format_:
+        case "json":
+            return trajectory_text.as_json(made)
+        case "csv":
+            return trajectory_text.as_csv(made)
+    return trajectory_text.as_terminal(made, **look(output))
+
+
+def _draw(made: "Comparison | Trajectory", suffix: str, output: Path) -> None:
+    from weightstats.renderers import pictures
+
+    deliver(pictures.render(made.chart(), suffix), output)

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from weightstats.fits import Fit
+from weightstats.laws import law_of
 from weightstats.renderers import words
 from weightstats.renderers.charts import LIGHT, MOST_LABELS, Chart, Look, configured
 
@@ -48,6 +49,13 @@ def exponents(fits: Sequence[Fit]) -> Range:
     return low - 0.15, high + 0.15
 
 
+def lines_of(fit: Fit) -> str:
+    """What the lines at -1 and 0 stand for."""
+    if law_of(fit.law_key).measure_name:
+        return f"dashed: -1, the law, and 0, no dependence on {fit.measure}"
+    return f"dashed: 0, the law, and -1, 1/({fit.measure})"
+
+
 def below_each_other(parts: Sequence[Chart], title: str, sentences: Sequence[str]) -> Chart:
     """Charts as one picture, with sentences on top."""
     subtitle = wrapped(sentences)
@@ -76,15 +84,21 @@ def in_order(labels: Sequence[str], title: str = "layer, in network order") -> a
 
 def of(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """A chart of rows of data."""
-    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+    return alt.Chart(inline(rows))
 
 
-def picked(rows: Sequence[Mapping[str, Any]], look: Look) -> Chart:
-    """A ring about the point that the parameter `picked` names by its index."""
-    ring = of(rows).mark_point(size=320, strokeWidth=3, shape="circle", filled=False, color=look.text, aria=False)
+def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Rows as the data of a chart, or of all charts of a layered one: altair copies those of each chart many times."""
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def picked(look: Look) -> Chart:
+    """A ring about the point that the parameter `picked` names by its index, of the data of a layered chart."""
+    ring = alt.Chart().mark_point(size=320, strokeWidth=3, shape="circle", filled=False, color=look.text, aria=False)
     return ring.transform_filter("datum.index === picked")
 
 
 def scaled(channel: Any, field: str, range_: Mapping[str, str]) -> Any:
-    """A channel whose scale is spelt out, with one legend for all that share it."""
-    return channel(f"{field}:N", scale=alt.Scale(domain=list(range_), range=list(range_.values())), legend=alt.Legend())
+    """A channel whose scale is spelt out, with one legend for all that share it; none where there is nothing in it."""
+    legend = alt.Legend(columns=3) if range_ else None
+    return channel(f"{field}:N", scale=alt.Scale(domain=list(range_), range=list(range_.values())), legend=legend)

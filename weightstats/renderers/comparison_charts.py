@@ -18,6 +18,7 @@ from weightstats.renderers.chart_parts import (
     below_each_other,
     exponents,
     in_order,
+    inline,
     known,
     logarithmic,
     of,
@@ -46,6 +47,9 @@ STATES = ("nearer", "further", "neither", "not in both fits", "unchanged")
 SHAPES = dict(zip(STATES, ("circle", "square", "triangle-up", "cross", "diamond"), strict=True))
 
 SIDES = ("before", "after")
+
+MANY = 200
+"""Layers from which the lines from before to after are pale."""
 
 MOST_FACTOR = 100.0
 """The same of a constant, as a factor."""
@@ -88,17 +92,19 @@ def drawn(comparison: Comparison) -> Drawn:
     measures = _measures(fits[1], layers)
     every = -(-len(layers) // MOST_POINTS) or 1
     rows = [_row(index, layers[index], measures[index], len(layers)) for index in range(0, len(layers), every)]
+    total = comparison.total
+    changes = reach([*(row["change"] for row in rows), total.relative_change, total.median_relative_change], 1.5)
+    rows = [{**row, "at": changes[0] if row["state"] == "unchanged" else row["change"]} for row in rows]
     laws = make_scatter(comparison.before).law, make_scatter(comparison.after).law
     places = [row["measure"] for row in rows if row["before"] is not None or row["after"] is not None]
     squares = [row[side] for row in rows for side in SIDES] + [place.mean_square for law in laws for place in law]
-    total = comparison.total
     return Drawn(
         rows=tuple(rows),
         layers=len(layers),
         measure=fits[1].measure,
         measures=reach(places, MARGIN),
         mean_squares=reach(squares, 1.5),
-        changes=reach([*(row["change"] for row in rows), total.relative_change, total.median_relative_change], 1.5),
+        changes=changes,
         laws=laws,
         fits=fits,
         evenness=tuple(
@@ -167,15 +173,10 @@ def change_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Chart:
     y = alt.Y(
         "at:Q",
         title="relative change",
-        scale=logarithmic((found.changes[0] / 1.3, found.changes[1])),
+        scale=logarithmic(found.changes),
         axis=alt.Axis(format="~g", tickCount=5, labelOverlap=True),
     )
     x = in_order([row["label"] for row in found.rows])
-    rows = [
-        {**row, "at": found.changes[0] / 1.3 if row["state"] == "unchanged" else row["change"]}
-        for row in found.rows
-        if row["change"] is not None or row["state"] == "unchanged"
-    ]
     lines = [
         {"at": value, "said": said}
         for value, said in ((found.together, "all weights together"), (found.median, "median layer"))
@@ -188,13 +189,14 @@ def change_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Chart:
         for line in lines
     ]
     layers += [
-        of(rows)
+        alt.Chart()
         .mark_point(size=70, strokeWidth=1.8, aria=False, cursor="pointer", clip=False)
-        .encode(x=x, y=y, tooltip=_about(found.measure), **_by_state(rows, look)),
-        picked(rows, look).encode(x=x, y=y),
+        .encode(x=x, y=y, tooltip=_about(found.measure), **_by_state(found.rows, look))
+        .transform_filter("isValid(datum.at)"),
+        picked(look).encode(x=x, y=y).transform_filter("isValid(datum.at)"),
     ]
     return (
-        alt.layer(*layers)
+        alt.layer(*layers, data=inline(found.rows))
         .add_params(alt.param(name="picked", value=-1))
         .properties(
             width=width,
@@ -233,23 +235,25 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
             layers.append(band.encode(x=x, y=y("low"), y2="high:Q").transform_filter("band"))
         line = of(places).mark_line(color=colour, strokeWidth=2, strokeDash=dash, clip=True, aria=False)
         layers.append(line.encode(x=x, y=y("mean_square")))
-    rows = [row for row in found.rows if row["after"] is not None]
-    moved = [row for row in rows if row["before"] is not None]
-    by_state = _by_state(rows, look)
+    by_state = _by_state(found.rows, look)
+    both, after = "isValid(datum.before) && isValid(datum.after)", "isValid(datum.after)"
     layers += [
-        of(moved)
-        .mark_rule(strokeWidth=1.6, opacity=0.8 if len(moved) <= 200 else 0.35, clip=True, aria=False)
-        .encode(x=x, y=y("before"), y2="after:Q", color=by_state["color"]),
-        of(moved)
+        alt.Chart()
+        .mark_rule(strokeWidth=1.6, opacity=0.8 if len(found.rows) <= MANY else 0.35, clip=True, aria=False)
+        .encode(x=x, y=y("before"), y2="after:Q", color=by_state["color"])
+        .transform_filter(both),
+        alt.Chart()
         .mark_tick(thickness=1.6, width=9, orient="horizontal", clip=True, aria=False)
-        .encode(x=x, y=y("before"), color=by_state["color"]),
-        of(rows)
+        .encode(x=x, y=y("before"), color=by_state["color"])
+        .transform_filter(both),
+        alt.Chart()
         .mark_point(size=70, strokeWidth=1.8, aria=False, cursor="pointer")
-        .encode(x=x, y=y("after"), tooltip=_about(found.measure), **by_state),
-        picked(rows, look).encode(x=x, y=y("after")),
+        .encode(x=x, y=y("after"), tooltip=_about(found.measure), **by_state)
+        .transform_filter(after),
+        picked(look).encode(x=x, y=y("after")).transform_filter(after),
     ]
     return (
-        alt.layer(*layers)
+        alt.layer(*layers, data=inline(found.rows))
         .add_params(alt.param(name="band", value=True), alt.param(name="picked", value=-1))
         .properties(
             width=width,

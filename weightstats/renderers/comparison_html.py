@@ -8,7 +8,8 @@ from weightstats.changes import Change, LayerChange
 from weightstats.comparison import Comparison
 from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import comparison_charts, page, words
-from weightstats.renderers.charts import PAGE, has_interval
+from weightstats.renderers.chart_parts import lines_of
+from weightstats.renderers.charts import MOST_NAME, PAGE, has_interval
 from weightstats.renderers.comparison_rows import MOVED, cosine
 from weightstats.renderers.comparison_terminal import FIT_LINES
 from weightstats.renderers.html import MOST_LISTED, MOST_ROWS, Cell, Group, Line
@@ -55,9 +56,12 @@ def _values(comparison: Comparison, found: comparison_charts.Drawn) -> dict[str,
         ],
         "matched": words.printable(comparison.matched, words.MOST_REASON) if prefixed else "",
         "law": after.fit.law,
+        "dashes": lines_of(after.fit),
         "legend": comparison_charts.law_legend(found),
         "has_band": any(map(has_interval, found.laws)),
         "drawn": len(found.rows),
+        "unmoved": [row["name"] for row in found.rows if row["at"] is None],
+        "unplaced": [row["name"] for row in found.rows if row["after"] is None],
         "layers": len(layers),
         "fits": [(title, of(before.fit), of(after.fit)) for title, of in FIT_LINES],
         "splits": _splits(comparison),
@@ -102,7 +106,9 @@ def _splits(comparison: Comparison) -> list[tuple[str, ...]]:
     rows = []
     for penalty in PENALTIES:
         sides = comparison.before.penalties[penalty], comparison.after.penalties[penalty]
-        largest = (f"{words.percent(one.largest.share)} {words.printable(one.largest.name or '')}" for one in sides)
+        largest = (
+            f"{words.percent(one.largest.share)} {words.printable(one.largest.name or '', MOST_NAME)}" for one in sides
+        )
         evenness = (words.evenness(one.evenness) for one in sides)
         rows.append((words.TITLES[penalty], FORMULAS[penalty], *evenness, *largest))
     return rows
@@ -137,7 +143,8 @@ def _nearer(change: float, layer: LayerChange) -> str:
     """`-0.31 nearer`, or `–` where a fit leaves the layer out."""
     if math.isnan(change):
         return MOVED[None]
-    return f"{change:+.2f} {MOVED[layer.moved]}" if layer.moved else f"{change:+.2f}"
+    shown = "0" if abs(change) < 0.005 else f"{change:+.2f}"
+    return f"{shown} {MOVED[layer.moved]}" if layer.moved else shown
 
 
 def _notes(layer: LayerChange) -> list[str]:

@@ -15,6 +15,7 @@ from weightstats.renderers.chart_parts import (
     below_each_other,
     exponents,
     in_order,
+    inline,
     known,
     logarithmic,
     of,
@@ -30,7 +31,7 @@ MOST_STEPS = 4_000
 """Steps that a chart draws; of more, evenly many are taken, and the page says so."""
 
 MANY = 60
-"""Steps from which points are small."""
+"""Steps from which points are small, and intervals are a band alone."""
 
 MOST_FACTOR = 1_000.0
 """How far beyond the values of c an axis reaches for their intervals, as a factor."""
@@ -38,7 +39,8 @@ MOST_FACTOR = 1_000.0
 STARTS = ("first", "previous")
 """What a change is counted from."""
 
-TOGETHER, MEDIAN, LARGEST = "all weights together", "median layer", "layers that moved most"
+TOGETHER, MEDIAN, LARGEST = "all weights", "median layer", "moved most"
+"""What a change is of: all weights together, the layer in the middle, one of those that moved most."""
 
 MARKS = {TOGETHER: "circle", MEDIAN: "square", LARGEST: "triangle-up"}
 
@@ -56,7 +58,7 @@ class Drawn:
     """All of them; where that is more than `rows`, evenly many of those are left out."""
 
     unit: str
-    """What the steps are counted in, where that is a number that rises from step to step; '' where they stand in order."""
+    """What the steps are counted in, where that rises from one to the next; '' where they stand in order."""
 
     measure: str
     """What the free exponent is of."""
@@ -153,21 +155,22 @@ def exponent_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Char
     lines = of([{"line": -1.0}, {"line": 0.0}]).mark_rule(color=look.muted, strokeDash=[4, 4], aria=False)
     chart = _with_interval(found, "exponent", y, look)
     described = "Line: the free exponent of each step, with its 95 % interval. The table has the numbers."
-    return _sized(alt.layer(lines.encode(y=y("line")), *chart), width, 240, described)
+    return _sized(alt.layer(lines.encode(y=y("line")), *chart, data=inline(found.rows)), width, 240, described)
 
 
 def constant_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Chart:
     """c of each step, with its 95 % interval."""
     y = _axis("c (logarithmic)", logarithmic(found.constants))
     described = "Line: c of each step, with its 95 % interval. The table has the numbers."
-    return _sized(alt.layer(*_with_interval(found, "constant", y, look)), width, 180, described)
+    return _sized(
+        alt.layer(*_with_interval(found, "constant", y, look), data=inline(found.rows)), width, 180, described
+    )
 
 
 def _with_interval(found: Drawn, field: str, y: Callable[[str], alt.Y], look: Look) -> list[Chart]:
-    """A line, and its interval as a band and, for each step, a bar."""
+    """A line, and its interval as a band and, for each step, a bar: of the data of a layered chart."""
     x = _steps(found)
     low, high = f"{field}_low", f"{field}_high"
-    bounded = [row for row in found.rows if row[low] is not None and row[high] is not None]
     told = [
         alt.Tooltip("name:N", title=found.unit or "checkpoint"),
         alt.Tooltip(f"{field}:Q", format=".3~g"),
@@ -176,15 +179,17 @@ def _with_interval(found: Drawn, field: str, y: Callable[[str], alt.Y], look: Lo
         alt.Tooltip("verdict:N"),
     ]
     ink: dict[str, Any] = {"color": look.law, "clip": True, "aria": False}
-    there = [row for row in found.rows if row[field] is not None]
+    bars = alt.Chart().mark_rule(opacity=0.4, **ink).encode(x=x, y=y(low), y2=f"{high}:Q")
+    bars = bars.transform_filter(f"isValid(datum.{low}) && isValid(datum.{high})")
     return [
-        of(found.rows).mark_area(opacity=0.14, **ink).encode(x=x, y=y(low), y2=f"{high}:Q"),
-        of(bounded).mark_rule(opacity=0.4, **ink).encode(x=x, y=y(low), y2=f"{high}:Q"),
-        of(found.rows).mark_line(strokeWidth=2, **ink).encode(x=x, y=y(field)),
-        of(there)
+        alt.Chart().mark_area(opacity=0.14, **ink).encode(x=x, y=y(low), y2=f"{high}:Q"),
+        *([bars] if len(found.rows) < MANY else []),
+        alt.Chart().mark_line(strokeWidth=2, **ink).encode(x=x, y=y(field)),
+        alt.Chart()
         .mark_point(size=_size(found), filled=True, opacity=1, cursor="pointer", **ink)
-        .encode(x=x, y=y(field), tooltip=told),
-        picked(there, look).encode(x=x, y=y(field)),
+        .encode(x=x, y=y(field), tooltip=told)
+        .transform_filter(f"isValid(datum.{field})"),
+        picked(look).encode(x=x, y=y(field)).transform_filter(f"isValid(datum.{field})"),
     ]
 
 
@@ -296,7 +301,7 @@ def _sized(chart: Chart, width: Width, height: int, description: str) -> Chart:
 
 
 CHARTS: dict[str, tuple[Callable[[Drawn, Look, Width], Chart], str]] = {
-    "law": (exponent_chart, "Free exponent with its 95 % interval; dashed: -1, the law, and 0, no dependence"),
+    "law": (exponent_chart, "Free exponent with its 95 % interval; dashed: -1 and 0"),
     "constants": (constant_chart, "c with its 95 % interval"),
     "evenness": (evenness_chart, "Evenness of the three penalties"),
     "norms": (norm_chart, "Norm of all weights together"),

@@ -1,11 +1,13 @@
-"""A trajectory as a page to look at: one self-contained file with charts that answer the mouse, and a table of steps."""
+"""A trajectory as a page to look at: one self-contained file with charts that answer the mouse, and a table."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from weightstats.changes import Extreme, Travelled
+from weightstats.comparison_findings import MOST_NAMED
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import page, trajectory_charts, words
+from weightstats.renderers.chart_parts import lines_of
 from weightstats.renderers.charts import PAGE
 from weightstats.renderers.comparison_html import cell, group, warnings_of
 from weightstats.renderers.comparison_terminal import constant_of, exponent_of
@@ -42,6 +44,7 @@ def _values(trajectory: Trajectory, found: trajectory_charts.Drawn) -> dict[str,
         "findings": trajectory.findings,
         "warnings": [warning for step in steps for warning in warnings_of(step.checkpoint.location, step.checkpoint)],
         "law": steps[-1].fit.law,
+        "dashes": lines_of(steps[-1].fit),
         "unit": trajectory.unit or "checkpoint",
         "drawn": len(found.rows),
         "steps": len(steps),
@@ -60,13 +63,13 @@ def _moved(steps: Sequence[TrajectoryStep]) -> list[tuple[str, list[tuple[str, s
     last = steps[-1]
     if last.from_first is not None and last.from_first.largest:
         label = words.printable(last.step.label)
-        found.append((f"From the first checkpoint to the last, {label}", _named(last.from_first.largest)))
+        found.append((f"from the first checkpoint to the last, {label}", _named(last.from_first.largest)))
     leaps = [
         (step.from_previous, step.step.label) for step in steps if step.from_previous and step.from_previous.largest
     ]
     if leaps and len(steps) > 2:
         furthest, label = max(leaps, key=lambda leap: leap[0].relative_change)
-        title = f"In the largest move from one checkpoint to the next, to {words.printable(label)}"
+        title = f"in the largest move from one checkpoint to the next, to {words.printable(label)}"
         found.append((title, _named(furthest.largest)))
     return found
 
@@ -105,7 +108,7 @@ def _notes(step: TrajectoryStep) -> list[str]:
     found = []
     for start, travelled in (("first", step.from_first), ("previous", step.from_previous)):
         if travelled is not None and travelled.largest:
-            named = (f"{name} by {change}" for name, change in _named(travelled.largest))
+            named = (f"{name} by {change}" for name, change in _named(travelled.largest[:MOST_NAMED]))
             found.append(f"moved most from the {start}: {', '.join(named)}")
         if travelled is not None and travelled.unmatched:
             found.append(f"{travelled.unmatched:,} layers not compared with the {start}")
