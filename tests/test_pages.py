@@ -24,7 +24,7 @@ from weightstats import extras
 from weightstats.cli import cli
 from weightstats.laws import LAWS
 from weightstats.penalties import PENALTIES
-from weightstats.renderers import charts, pictures
+from weightstats.renderers import chart_parts, charts, pictures
 from weightstats.renderers.points import make_scatter
 from weightstats.report import Report
 
@@ -128,7 +128,7 @@ def test_warnings_and_damage_are_on_the_page(silero: Report) -> None:
 def test_the_charts_are_valid_vega_lite(silero: Report, hostile: Report) -> None:
     for report in (silero, hostile):
         found = charts.report_chart(report).to_dict(validate=True)
-        assert found["$schema"].endswith(f"v{charts.VEGA_LITE}.1.json")
+        assert found["$schema"].endswith(f"v{chart_parts.VEGA_LITE}.1.json")
 
 
 @pytest.mark.parametrize("law", [law.key for law in LAWS])
@@ -203,7 +203,7 @@ def test_layers_without_a_logarithm_are_listed_and_not_drawn(tmp_path: Path) -> 
         {"a.weight": torch.randn(2, 3), "b.weight": torch.randn(3, 2)},
         {"a.weight": torch.randn(2, 3) * 1e-38, "b.weight": torch.randn(300, 2) * 1e30, "c.weight": torch.randn(9, 9)},
         {"a.weight": torch.full((2, 3), math.nan)},
-        {f"{i}.weight": torch.randn(2, 3 + i % 3) for i in range(charts.MOST_POINTS + 10)},
+        {f"{i}.weight": torch.randn(2, 3 + i % 3) for i in range(chart_parts.MOST_POINTS + 10)},
     ],
     ids=["nothing", "constant", "one", "one sum", "extremes", "no number", "many"],
 )
@@ -211,7 +211,7 @@ def test_whatever_there_is_can_be_drawn(tensors: dict[str, torch.Tensor], tmp_pa
     report = report_of(tmp_path, tensors, limits={"crowded_tensors": 10_000})
     assert report.to_html().endswith("</html>\n")
     drawn = charts.drawn(report)
-    assert len(drawn.rows) <= charts.MOST_POINTS
+    assert len(drawn.rows) <= chart_parts.MOST_POINTS
     assert pictures.render(report.chart(), ".svg").startswith(b"<svg")
 
 

@@ -39,7 +39,7 @@ def _print_example(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 @click.command(
-    short_help="A checkpoint held to the rules of a policy.",
+    short_help="Hold a checkpoint to a policy.",
     epilog=examples(
         "weightstats check --example > policy.toml",
         "weightstats check model.safetensors --policy policy.toml",

@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, PLOT, ROOT, RULES, limits_of, picture_suffix
+from weightstats.commands.options import (
+    AS_STORED,
+    DEBUG,
+    LAW,
+    LIMIT,
+    PLOT,
+    ROOT,
+    RULES,
+    examples,
+    exclude,
+    include,
+    limits_of,
+    output,
+    picture_suffix,
+)
 from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look
 from weightstats.errors import UsageError, printable, quoted
 from weightstats.extras import need
@@ -18,12 +32,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  weightstats compare step-0.safetensors final.safetensors
-  weightstats compare base.pt tuned.pt --format csv --output changes.csv
-  weightstats compare checkpoints/ --format html --output training.html
-"""
+    short_help="What changed between checkpoints.",
+    epilog=examples(
+        "weightstats compare step-0.safetensors final.safetensors",
+        "weightstats compare base.pt tuned.pt --format csv --output changes.csv",
+        "weightstats compare checkpoints/ --format html --output training.html",
+    ),
 )
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=str), metavar="BEFORE AFTER...")
 @click.option(
@@ -34,22 +48,14 @@ Examples:
     show_default=True,
     help="How to report.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file instead of stdout."
-)
+@output("the report")
 @PLOT
-@click.option(
-    "--law",
-    default="fan-sum",
-    show_default=True,
-    metavar="LAW",
-    help="The law under test, c/(n_in+n_out) by default; `weightstats laws` lists them all.",
-)
+@LAW
 @ROOT
 @RULES
 @AS_STORED
-@click.option("--include", multiple=True, metavar="GLOB", help="Compare only layers whose name matches; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out layers whose name matches; repeatable.")
+@include("Compare only layers")
+@exclude("Leave out layers")
 @LIMIT
 @DEBUG
 def compare(

@@ -1,22 +1,106 @@
-"""Parts that the charts of comparisons and of trajectories have in common."""
+"""What all charts have in common: how much they draw, how they look, axes, rows of data."""
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
 
 import altair as alt
 
 from weightstats.fits import Fit
 from weightstats.laws import law_of
+from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.renderers import words
-from weightstats.renderers.charts import LIGHT, MOST_LABELS, Chart, Look, configured
+from weightstats.renderers.points import Place
+from weightstats.roles import FAMILIES
+
+MOST_POINTS = 4_000
+"""Layers that a chart draws; of more, evenly many are taken in network order, and the page says so."""
+
+MOST_LABELS = 24
+"""Layers up to which an axis names them."""
+
+MOST_NAME = 80
+"""Characters of a layer's name in a chart."""
+
+MOST_LABEL = 30
+"""Characters of a name at an axis; it is cut in its middle."""
+
+OTHER = "other"
+"""Layers of no family."""
+
+SHAPES = {
+    **dict(zip(FAMILIES, ("circle", "square", "triangle-up", "diamond"), strict=False)),
+    OTHER: "cross",
+}
+"""What marks a layer of each family: colour alone would not reach everybody."""
+
+VEGA_LITE = "6.4"
+"""The version that altair 6 writes, as vl-convert names it."""
+
+Width = int | Literal["container"]
+
+Chart = Any
+"""altair's compound charts, whose methods say less of their types than mypy wants."""
+
 
 MOST_REACH = 3.0
 """Units of an exponent that an axis shows beyond the exponents themselves, whatever their intervals."""
 
 
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Colours, by what they are for. In a page they are CSS variables, so that it can be light or dark."""
+
+    text: str
+    muted: str
+    grid: str
+    background: str
+    law: str
+    free: str
+    rival: str
+    families: Mapping[str, str]
+    penalties: Mapping[PenaltyName, str]
+
+
+_COLOURS = ("#0b6bab", "#b8460e", "#00775a", "#9c3f86")
+"""Of Okabe and Ito's palette, darkened until each stands out from white by 4.5 to 1."""
+
+LIGHT = Look(
+    text="#1c2024",
+    muted="#5a6270",
+    grid="#dde1e6",
+    background="#ffffff",
+    law="#1c2024",
+    free="#b8460e",
+    rival="#7a3fb0",
+    families=MappingProxyType({**dict(zip(FAMILIES, _COLOURS, strict=False)), OTHER: "#5a6270"}),
+    penalties=MappingProxyType(dict(zip(PENALTIES, _COLOURS, strict=False))),
+)
+"""For pictures, which are printed."""
+
+PAGE = Look(
+    text="var(--text)",
+    muted="var(--muted)",
+    grid="var(--grid)",
+    background="transparent",
+    law="var(--text)",
+    free="var(--second)",
+    rival="var(--fifth)",
+    families=MappingProxyType(
+        {
+            **dict(zip(FAMILIES, ("var(--first)", "var(--second)", "var(--third)", "var(--fourth)"), strict=False)),
+            OTHER: "var(--muted)",
+        }
+    ),
+    penalties=MappingProxyType(dict(zip(PENALTIES, ("var(--first)", "var(--second)", "var(--third)"), strict=False))),
+)
+"""For pages; the style sheet gives the values."""
 
 
 def positive(value: float) -> float | None:
@@ -65,21 +149,67 @@ def below_each_other(parts: Sequence[Chart], title: str, sentences: Sequence[str
     return configured(chart, LIGHT)
 
 
+def titled(chart: Chart, lines: Sequence[str], *, bold: bool = True) -> Chart:
+    """The chart with lines above it, for a picture: a page has them in its text."""
+    weight: Literal["bold", "normal"] = "bold" if bold else "normal"
+    return chart.properties(
+        title=alt.Title(list(lines), anchor="start", fontSize=13 if bold else 12, fontWeight=weight)
+    )
+
+
+def configured(chart: Chart, look: Look) -> Chart:
+    """The chart with the look's fonts and colours."""
+    return (
+        chart.configure(background=look.background, font="system-ui, 'DejaVu Sans', sans-serif")
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=look.muted,
+            titleColor=look.text,
+            gridColor=look.grid,
+            domainColor=look.muted,
+            tickColor=look.muted,
+            labelFontSize=11,
+            titleFontSize=12,
+            titleFontWeight="normal",
+        )
+        .configure_legend(labelColor=look.text, titleColor=look.text, orient="top", labelFontSize=12, title=None)
+        .configure_title(color=look.text, subtitleColor=look.muted, anchor="start", subtitleFontSize=12)
+    )
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    """The fields of a flat record."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def has_interval(places: Sequence[Place]) -> bool:
+    """Whether there is an interval about a line that can be drawn."""
+    return bool(places) and all(positive(place.low) and positive(place.high) for place in places)
+
+
 def wrapped(sentences: Sequence[str], width: int = 110) -> list[str]:
     """Sentences as lines of a picture."""
     said = [words.printable(sentence, words.MOST_SENTENCE) for sentence in sentences]
     return [line for sentence in said for line in textwrap.wrap(sentence, width)]
 
 
-def in_order(labels: Sequence[str], title: str = "layer, in network order") -> alt.X:
-    """Layers, or steps, in their order: by name where there are few."""
-    if len(labels) <= MOST_LABELS:
-        axis = alt.Axis(labelAngle=-35, labelLimit=150, title=None, labelOverlap=False)
+def in_order(
+    labels: Sequence[str], title: str = "layer, in network order", *, named: bool = True, bars: bool = False
+) -> alt.X:
+    """Layers, or steps, in their order: by name where there are few, and without anything unless `named`. A scale for
+    points, or for bars."""
+    scale = alt.Scale(domain=list(labels))
+    if bars:
+        scale = alt.Scale(domain=list(labels), paddingInner=0.0 if len(labels) > 6 * MOST_LABELS else 0.15)
+    if not named:
+        axis = alt.Axis(labels=False, ticks=False, title=None)
+    elif len(labels) <= MOST_LABELS:
+        axis = alt.Axis(labelAngle=-35, labelLimit=240, title=None, labelOverlap=False)
     else:
         step = next((step for step in (5, 10, 20, 50, 100, 200, 500) if len(labels) <= 12 * step), 1_000)
         shown = [label for place, label in enumerate(labels, 1) if place == 1 or place % step == 0]
         axis = alt.Axis(title=title, labelOverlap=True, labelAngle=0, values=shown)
-    return alt.X("label:O", sort=None, scale=alt.Scale(domain=list(labels)), axis=axis)
+    return alt.X("label:O", sort=None, scale=scale, axis=axis)
 
 
 def of(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:

@@ -14,9 +14,17 @@ from weightstats.laws import law_of
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import words
 from weightstats.renderers.chart_parts import (
+    LIGHT,
+    MOST_LABELS,
+    MOST_NAME,
+    MOST_POINTS,
+    Chart,
+    Look,
     Range,
+    Width,
     below_each_other,
     exponents,
+    has_interval,
     in_order,
     inline,
     known,
@@ -26,16 +34,6 @@ from weightstats.renderers.chart_parts import (
     positive,
     reach,
     scaled,
-)
-from weightstats.renderers.charts import (
-    LIGHT,
-    MOST_LABELS,
-    MOST_NAME,
-    MOST_POINTS,
-    Chart,
-    Look,
-    Width,
-    has_interval,
     titled,
     vars_of,
 )

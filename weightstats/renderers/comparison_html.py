@@ -8,11 +8,10 @@ from weightstats.changes import Change, LayerChange
 from weightstats.comparison import Comparison
 from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import comparison_charts, page, words
-from weightstats.renderers.chart_parts import lines_of
-from weightstats.renderers.charts import MOST_NAME, PAGE, has_interval
+from weightstats.renderers.chart_parts import MOST_NAME, PAGE, has_interval, lines_of
 from weightstats.renderers.comparison_rows import MOVED, cosine
 from weightstats.renderers.comparison_terminal import FIT_LINES
-from weightstats.renderers.html import MOST_LISTED, MOST_ROWS, Cell, Group, Line
+from weightstats.renderers.html import MOST_ROWS, Group, Line, cell, group
 from weightstats.report import CheckpointPart
 
 CALL = "weightstats.compare(...)"
@@ -89,17 +88,6 @@ def warnings_of(side: str, part: CheckpointPart) -> list[str]:
     """What is wrong with one checkpoint, each beginning with what it is called."""
     damage = [f"damaged: {part.damage}"] if part.damage else []
     return [f"{side}: {warning}" for warning in (*part.warnings, *damage)]
-
-
-def cell(value: float, shown: str) -> Cell:
-    """A number of the table, which is sorted by all its digits."""
-    return Cell(shown, repr(value) if math.isfinite(value) else "")
-
-
-def group(reason: str, names: Sequence[str]) -> Group:
-    """Names with one reason."""
-    shown = tuple(words.printable(name) for name in names[:MOST_LISTED])
-    return Group(words.printable(reason, words.MOST_REASON), shown, len(names) - len(shown))
 
 
 def _splits(comparison: Comparison) -> list[tuple[str, ...]]:

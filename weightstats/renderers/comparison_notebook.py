@@ -65,18 +65,20 @@ def _comparison_picture(made: Comparison) -> str:
     """As SVG, which needs no script; '' without the extra that draws it, or a layer."""
     if not made.layers or not extras.is_installed("report"):
         return ""
-    from weightstats.renderers import charts, comparison_charts, pictures
+    from weightstats.renderers import comparison_charts, pictures
+    from weightstats.renderers.chart_parts import LIGHT, configured, titled
 
     found = comparison_charts.drawn(made)
-    chart = charts.titled(comparison_charts.law_chart(found), comparison_charts.law_legend(found), bold=False)
-    return pictures.render(charts.configured(chart, charts.LIGHT), ".svg").decode("utf-8")
+    chart = titled(comparison_charts.law_chart(found), comparison_charts.law_legend(found), bold=False)
+    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")
 
 
 def _trajectory_picture(made: Trajectory) -> str:
     if not extras.is_installed("report"):
         return ""
-    from weightstats.renderers import charts, pictures, trajectory_charts
+    from weightstats.renderers import pictures, trajectory_charts
+    from weightstats.renderers.chart_parts import LIGHT, configured, titled
 
     make, title = trajectory_charts.CHARTS["law"]
-    chart = charts.titled(make(trajectory_charts.drawn(made), charts.LIGHT, 640), [title])
-    return pictures.render(charts.configured(chart, charts.LIGHT), ".svg").decode("utf-8")
+    chart = titled(make(trajectory_charts.drawn(made), LIGHT, 640), [title])
+    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 
 from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import charts, page, words
+from weightstats.renderers.chart_parts import PAGE, Chart, has_interval
 from weightstats.renderers.points import Rival
 from weightstats.report import LayerRow, Report
 
@@ -62,12 +63,12 @@ NUMBERS = (
 def render(report: Report, command: str = CALL) -> str:
     """The page; `command` is what made it, as it can be run again."""
     found = charts.drawn(report)
-    made: dict[str, charts.Chart] = {}
+    made: dict[str, Chart] = {}
     if found.scatter.points:
-        made["law"] = charts.law_chart(found, charts.PAGE, "container")
+        made["law"] = charts.law_chart(found, PAGE, "container")
     if report.layers:
-        made |= {penalty: charts.split_chart(found, penalty, charts.PAGE, "container") for penalty in PENALTIES}
-        made["multipliers"] = charts.multiplier_chart(found, charts.PAGE, "container")
+        made |= {penalty: charts.split_chart(found, penalty, PAGE, "container") for penalty in PENALTIES}
+        made["multipliers"] = charts.multiplier_chart(found, PAGE, "container")
     return page.render("report.html.j2", made, command, **_values(report, found))
 
 
@@ -87,7 +88,7 @@ def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
         "drawn": len(found.rows),
         "not_drawn": [words.printable(report.layers[index].name) for index in found.scatter.not_drawn],
         "rivals": _rivals(found.scatter.rivals),
-        "has_band": charts.has_interval(found.scatter.law),
+        "has_band": has_interval(found.scatter.law),
         "has_free": bool(found.scatter.free),
         "contest_titles": words.CONTEST_TITLES,
         "contest": [words.contest_row(standing) for standing in words.contest(report)],
@@ -126,24 +127,22 @@ def _line(index: int, row: LayerRow) -> Line:
         kind=words.printable(row.kind),
         shape=words.shape(row.shape),
         numbers=(
-            Cell(f"{row.n_in:,}", str(row.n_in)),
-            Cell(f"{row.n_out:,}", str(row.n_out)),
-            Cell(words.number(row.mean_square), _sortable(row.mean_square)),
-            Cell(
-                f"{words.ratio(row.ratio)}{marks}" if row.fitted else "–",
-                _sortable(row.ratio if row.fitted else math.nan),
-            ),
-            *(Cell(words.percent(share), _sortable(share)) for share in shares),
-            *(Cell(words.number(value), _sortable(value)) for value in multipliers),
-            Cell(words.percent(row.zeros / row.elements) if row.elements else "–", str(row.zeros)),
-            Cell(f"{row.nonfinite:,}", str(row.nonfinite)),
+            cell(row.n_in, f"{row.n_in:,}"),
+            cell(row.n_out, f"{row.n_out:,}"),
+            cell(row.mean_square, words.number(row.mean_square)),
+            cell(row.ratio, f"{words.ratio(row.ratio)}{marks}") if row.fitted else cell(math.nan, "–"),
+            *(cell(share, words.percent(share)) for share in shares),
+            *(cell(value, words.number(value)) for value in multipliers),
+            cell(row.zeros, words.percent(row.zeros / row.elements) if row.elements else "–"),
+            cell(row.nonfinite, f"{row.nonfinite:,}"),
         ),
         notes=tuple(words.printable(note, words.MOST_REASON) for note in _notes(row)),
     )
 
 
-def _sortable(value: float) -> str:
-    return repr(value) if math.isfinite(value) else ""
+def cell(value: float, shown: str) -> Cell:
+    """A number of the table, which is sorted by all its digits."""
+    return Cell(shown, repr(value) if math.isfinite(value) else "")
 
 
 def _notes(row: LayerRow) -> list[str]:
@@ -196,7 +195,8 @@ class Group:
         return f"{len(self.names) + self.more:,}"
 
 
-def _group(reason: str, names: Sequence[str]) -> Group:
+def group(reason: str, names: Sequence[str]) -> Group:
+    """Names with one reason."""
     shown = tuple(words.printable(name) for name in names[:MOST_LISTED])
     return Group(words.printable(reason, words.MOST_REASON), shown, len(names) - len(shown))
 
@@ -206,11 +206,11 @@ def _left_out(report: Report) -> list[Group]:
     for row in report.layers:
         if row.left_out_because is not None:
             reasons.setdefault(row.left_out_because, []).append(row.name)
-    return [_group(reason, names) for reason, names in reasons.items()]
+    return [group(reason, names) for reason, names in reasons.items()]
 
 
 def _others(report: Report) -> list[Group]:
     groups = words.others_by_reason(report.others)
     return [
-        _group(f"{kind}: {reason}", [member.name for member in members]) for (kind, reason), members in groups.items()
+        group(f"{kind}: {reason}", [member.name for member in members]) for (kind, reason), members in groups.items()
     ]

@@ -26,12 +26,13 @@ def _picture(report: Report) -> str:
     if not extras.is_installed("report"):
         return ""
     from weightstats.renderers import charts, pictures
+    from weightstats.renderers.chart_parts import LIGHT, configured, titled
 
     found = charts.drawn(report)
     if not found.scatter.points:
         return ""
-    chart = charts.titled(charts.law_chart(found), charts.law_legend(found), bold=False)
-    return pictures.render(charts.configured(chart, charts.LIGHT), ".svg").decode("utf-8")
+    chart = titled(charts.law_chart(found), charts.law_legend(found), bold=False)
+    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")
 
 
 def _warnings(report: Report) -> list[str]:

@@ -19,7 +19,7 @@ import vl_convert
 from markupsafe import Markup
 
 from weightstats.renderers import words
-from weightstats.renderers.charts import PAGE, VEGA_LITE, Chart, configured
+from weightstats.renderers.chart_parts import PAGE, VEGA_LITE, Chart, configured
 from weightstats.version import VERSION
 
 TEMPLATES = Path(__file__).parent / "templates"

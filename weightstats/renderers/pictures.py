@@ -2,7 +2,7 @@
 
 import vl_convert
 
-from weightstats.renderers.charts import VEGA_LITE, Chart
+from weightstats.renderers.chart_parts import VEGA_LITE, Chart
 
 SCALE = 2.0
 """Pixels of a PNG for each point: 144 to the inch."""

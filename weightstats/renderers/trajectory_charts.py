@@ -11,7 +11,13 @@ from weightstats.changes import Travelled
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import words
 from weightstats.renderers.chart_parts import (
+    LIGHT,
+    MOST_LABELS,
+    MOST_NAME,
+    Chart,
+    Look,
     Range,
+    Width,
     below_each_other,
     exponents,
     in_order,
@@ -23,8 +29,8 @@ from weightstats.renderers.chart_parts import (
     positive,
     reach,
     scaled,
+    titled,
 )
-from weightstats.renderers.charts import LIGHT, MOST_LABELS, MOST_NAME, Chart, Look, Width, titled
 from weightstats.trajectories import Trajectory, TrajectoryStep
 
 MOST_STEPS = 4_000

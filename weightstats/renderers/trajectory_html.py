@@ -7,11 +7,10 @@ from weightstats.changes import Extreme, Travelled
 from weightstats.comparison_findings import MOST_NAMED
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import page, trajectory_charts, words
-from weightstats.renderers.chart_parts import lines_of
-from weightstats.renderers.charts import PAGE
-from weightstats.renderers.comparison_html import cell, group, warnings_of
+from weightstats.renderers.chart_parts import PAGE, lines_of
+from weightstats.renderers.comparison_html import warnings_of
 from weightstats.renderers.comparison_terminal import constant_of, exponent_of
-from weightstats.renderers.html import MOST_ROWS, Cell, Line
+from weightstats.renderers.html import MOST_ROWS, Cell, Line, cell, group
 from weightstats.renderers.trajectory_text import change_of, steps_from
 from weightstats.trajectories import Trajectory, TrajectoryStep
 
