@@ -139,6 +139,42 @@ def test_what_is_typed_filters_by_name_and_the_count_is_announced(opened: Opened
     expect(page.get_by_role("status")).to_have_text("4 of 300 shown")
 
 
+def test_a_glob_filters_by_the_whole_name(opened: Opened, network: Report) -> None:
+    page = opened(network.to_html())
+    page.get_by_label("Filter by name").fill("*.7?.*.q_proj.weight")
+    assert names(page) == [f"model.layers.{block}.mlp.q_proj.weight" for block in range(70, 75)]
+
+
+@pytest.fixture(scope="module")
+def with_embedding(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    shapes = {
+        "embed.weight": (100_000, 8),
+        "a.weight": (8, 8),
+        "b.weight": (16, 8),
+        "c.weight": (8, 16),
+        "d.weight": (9, 7),
+    }
+    return report_of(tmp_path_factory.mktemp("embedding"), random_tensors(shapes))
+
+
+def test_layers_far_beyond_the_fit_are_drawn_when_they_are_switched_on(opened: Opened, with_embedding: Report) -> None:
+    assert [layer.name for layer in with_embedding.layers if not layer.fitted] == ["embed.weight"]
+    page = opened(with_embedding.to_html())
+    places = page.locator("#chart-law .role-axis-label text").all_text_contents()
+    assert len(layer_marks(page)) == 4
+    assert "100k" not in places
+    page.get_by_label("layers that the fit leaves out").check()
+    expect(page.locator("#chart-law .mark-symbol.role-mark path")).to_have_count(5)
+    assert "100k" in page.locator("#chart-law .role-axis-label text").all_text_contents()
+
+
+def test_a_name_switches_on_its_mark_where_that_is_off(opened: Opened, with_embedding: Report) -> None:
+    page = opened(with_embedding.to_html())
+    page.get_by_role("button", name="embed.weight").click()
+    expect(page.get_by_label("layers that the fit leaves out")).to_be_checked()
+    expect(page.locator("#chart-law .mark-symbol.role-mark path")).to_have_count(6)
+
+
 def test_a_kind_filters_too(opened: Opened, silero: Report) -> None:
     page = opened(silero.to_html())
     page.get_by_label("Kind").select_option("conv1d")
@@ -190,7 +226,7 @@ def test_rivals_and_intervals_are_switched_on_and_off(opened: Opened, silero: Re
     expect(ticks).to_have_count(0)
     page.get_by_label("c/n_in", exact=True).check()
     expect(ticks).to_have_count(shapes)
-    page.get_by_label("2/n_out", exact=True).check()
+    page.get_by_label("2/n_out (he-fan-out)", exact=True).check()
     expect(ticks).to_have_count(2 * shapes)
     inside = page.locator("#chart-law svg").bounding_box()
     for place in range(2 * shapes):
@@ -199,7 +235,7 @@ def test_rivals_and_intervals_are_switched_on_and_off(opened: Opened, silero: Re
         assert box is not None
         assert inside["y"] <= box["y"] <= inside["y"] + inside["height"]
     page.get_by_label("c/n_in", exact=True).uncheck()
-    page.get_by_label("2/n_out", exact=True).uncheck()
+    page.get_by_label("2/n_out (he-fan-out)", exact=True).uncheck()
     expect(ticks).to_have_count(0)
     areas = page.locator("#chart-law .mark-area.role-mark path")
     expect(areas).to_have_count(2)

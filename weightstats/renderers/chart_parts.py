@@ -17,7 +17,7 @@ from weightstats.renderers.points import Place
 from weightstats.roles import FAMILIES
 
 MOST_POINTS = 4_000
-"""Layers that a chart draws; of more, evenly many are taken in network order, and the page says so."""
+"""Layers that a chart draws; of more, evenly many are taken in their order, and the page says so."""
 
 MOST_LABELS = 24
 """Layers up to which an axis names them."""
@@ -194,7 +194,7 @@ def wrapped(sentences: Sequence[str], width: int = 110) -> list[str]:
 
 
 def in_order(
-    labels: Sequence[str], title: str = "layer, in network order", *, named: bool = True, bars: bool = False
+    labels: Sequence[str], title: str = "layer, in the checkpoint's order", *, named: bool = True, bars: bool = False
 ) -> alt.X:
     """Layers, or steps, in their order: by name where there are few, and without anything unless `named`. A scale for
     points, or for bars."""

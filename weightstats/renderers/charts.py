@@ -31,8 +31,18 @@ from weightstats.renderers.chart_parts import (
     titled,
     vars_of,
 )
-from weightstats.renderers.points import Place, Scatter, make_scatter
+from weightstats.renderers.points import Frame, Place, Rival, Scatter, make_scatter
 from weightstats.report import LayerRow, Report
+
+ENDS = ("left", "right", "low", "high")
+"""The parameters of `law_chart` that hold the ends of its axes."""
+
+MEANINGS = {
+    "fitted": "Filled: a layer of the fit.",
+    "scale-free": "Hollow: a layer of the fit whose scale does not matter.",
+    "left out": "Pale: a layer that the fit leaves out.",
+}
+"""Of the marks."""
 
 LEAST_SHARE = 1e-8
 """Share at which the axis of a split ends."""
@@ -43,7 +53,7 @@ class Drawn:
     """The layers of a report as charts draw them."""
 
     rows: tuple[dict[str, Any], ...]
-    """By network order: `index`, `name`, ... (see `drawn`)."""
+    """In the order of the report: `index`, `name`, ... (see `drawn`)."""
 
     scatter: Scatter
     layers: int
@@ -111,14 +121,16 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
     constant, the free exponent with its interval, and the rivals that the parameter `rivals` names by key.
 
     `band` and `free` switch the interval and the free exponent on and off, `picked` is the index of a layer to stand
-    out, and `low` and `high` are the ends of the vertical axis.
+    out, `left_out` whether layers are there that the fit leaves out, and ENDS are the ends of the axes.
     """
     scatter = found.scatter
+    shown = shows_left_out(scatter)
+    frame = scatter.whole if shown else scatter.frame
     families = [family for family in look.families if any(row["family"] == family for row in found.rows)]
     x = alt.X(
         "measure:Q",
         title=f"{scatter.measure} (logarithmic)",
-        scale=alt.Scale(type="log", nice=False, domain=list(found.scatter.measures)),
+        scale=alt.Scale(type="log", nice=False, domain=[alt.expr("left"), alt.expr("right")]),
         axis=alt.Axis(format="~s", tickCount=8, labelOverlap=True),
     )
     y_title = "mean squared weight (logarithmic)"
@@ -143,7 +155,13 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
     layers.append(
         of([vars_of(rival) for rival in scatter.rivals])
         .mark_tick(thickness=2, width=14, orient="horizontal", color=look.rival, clip=True, aria=False)
-        .encode(x=x, y=y, tooltip=[alt.Tooltip("formula:N", title="law"), *_numbers()])
+        .encode(x=x, y=y, tooltip=[alt.Tooltip("formula:N", title="law"), *_numbers(scatter.measure)])
+        .transform_filter("indexof(rivals, datum.law) >= 0")
+    )
+    layers.append(
+        of([vars_of(rival) for rival in _last_places(scatter)])
+        .mark_text(align="right", dx=-10, dy=-7, color=look.rival, fontSize=12, aria=False)
+        .encode(x=x, y=y, text="formula:N")
         .transform_filter("indexof(rivals, datum.law) >= 0")
     )
     layers.append(
@@ -164,10 +182,11 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
             color=scaled(alt.Color, "family", {family: look.families[family] for family in families}),
             shape=scaled(alt.Shape, "family", {family: SHAPES[family] for family in families}),
             fill=scaled(alt.Fill, "family", {family: look.families[family] for family in families}),
-            fillOpacity=alt.condition("datum.state == 'fitted'", alt.value(0.55), alt.value(0.0)),
+            fillOpacity=alt.condition("datum.state == 'fitted'", alt.value(0.8), alt.value(0.0)),
             strokeOpacity=alt.condition("datum.state == 'left out'", alt.value(0.45), alt.value(1.0)),
             tooltip=_about(scatter.measure),
         )
+        .transform_filter("left_out || datum.state != 'left out'")
     )
     drawable = inline([row for row in found.rows if row["mean_square"] is not None])
     layers.append(alt.layer(marks, picked(look).encode(x=x, y=y), data=drawable))
@@ -176,14 +195,29 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
         alt.param(name="free", value=bool(scatter.free)),
         alt.param(name="rivals", value=[]),
         alt.param(name="picked", value=-1),
-        alt.param(name="low", value=scatter.mean_squares[0]),
-        alt.param(name="high", value=scatter.mean_squares[1]),
+        alt.param(name="left_out", value=shown),
+        *(alt.param(name=name, value=value) for name, value in zip(ENDS, ends_of(frame), strict=True)),
     )
     return chart.properties(
         width=width,
         height=height,
         description=f"Scatter: mean squared weight of each layer against {scatter.measure}. The table has the numbers.",
     )
+
+
+def ends_of(frame: Frame) -> tuple[float, ...]:
+    """In the order of ENDS."""
+    return (*frame.measures, *frame.mean_squares)
+
+
+def shows_left_out(scatter: Scatter) -> bool:
+    """Whether layers that the fit leaves out are drawn from the start: unless they lie far from the others."""
+    return not scatter.whole.is_far_beyond(scatter.frame)
+
+
+def _last_places(scatter: Scatter) -> list[Rival]:
+    """Where each rival's name stands: at its place furthest to the right."""
+    return list({rival.law: rival for rival in sorted(scatter.rivals, key=lambda rival: rival.measure)}.values())
 
 
 def law_legend(found: Drawn) -> list[str]:
@@ -196,14 +230,18 @@ def law_legend(found: Drawn) -> list[str]:
     if scatter.free:
         wedge = "; tinted: the 95 % interval of its slope" if has_interval(scatter.free) else ""
         lines.append(f"Dashed: the free exponent{wedge}.")
-    lines.append("Filled: fitted. Hollow: fitted, though its scale does not matter. Pale: left out of the fit.")
+    states = {row["state"] for row in found.rows if row["mean_square"] is not None}
+    if states != {"fitted"}:
+        lines += [" ".join(meaning for state, meaning in MEANINGS.items() if state in states)]
+    if not shows_left_out(scatter):
+        lines.append("Layers that the fit leaves out lie far beyond the picture.")
     return lines
 
 
 def split_chart(
     found: Drawn, penalty: PenaltyName, look: Look = LIGHT, width: Width = 640, *, named: bool = True
 ) -> Chart:
-    """The share of each layer in a penalty, in network order: how far it is above or below an even share, on the same
+    """The share of each layer in a penalty, in their order: how far it is above or below an even share, on the same
     logarithmic scale for all penalties. The layers are named below it if `named`."""
     even = 1.0 / max(1, found.layers)
     bars = (
@@ -214,14 +252,14 @@ def split_chart(
             y=alt.Y(
                 f"{penalty}:Q",
                 title="share",
-                axis=alt.Axis(format=".2~%", values=_decades(found)),
+                axis=alt.Axis(format=".2~p", values=_decades(found)),
                 scale=alt.Scale(type="log", domain=_domain(found), nice=False),
             ),
             y2="even:Q",
             tooltip=[
                 alt.Tooltip("name:N", title="layer"),
-                *(alt.Tooltip(f"{name}:Q", title=words.TITLES[name], format=".2~%") for name in PENALTIES),
-                alt.Tooltip("even:Q", title="an even share", format=".2~%"),
+                *(alt.Tooltip(f"{name}:Q", title=words.TITLES[name], format=".2~p") for name in PENALTIES),
+                alt.Tooltip("even:Q", title="an even share", format=".2~p"),
             ],
         )
     )
@@ -286,7 +324,9 @@ def report_chart(report: Report) -> Chart:
         *(titled(split_chart(found, name, named=name == last), [split_title(found, name)]) for name in PENALTIES),
         titled(multiplier_chart(found), ["Decay multipliers; the plain penalty's is 1 (dashed)"]),
     ]
-    return below_each_other(parts, words.printable(report.checkpoint.location.rsplit("/", 1)[-1]), report.findings)
+    return below_each_other(
+        parts, words.printable(report.checkpoint.location.rsplit("/", 1)[-1]), [*report.findings, report.rests_on]
+    )
 
 
 _SHOWN = ("index", "label", "name")
@@ -315,14 +355,18 @@ def _places(places: Sequence[Place]) -> list[dict[str, Any]]:
     return [{key: positive(value) for key, value in vars_of(place).items()} for place in places]
 
 
-def _numbers() -> list[alt.Tooltip]:
-    return [alt.Tooltip("measure:Q", format=",~g"), alt.Tooltip("mean_square:Q", title="mean square", format=".3~g")]
+def _numbers(measure: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("measure:Q", title=measure, format=",~g"),
+        alt.Tooltip("mean_square:Q", title="mean square", format=".3~g"),
+    ]
 
 
 def _about(measure: str) -> list[alt.Tooltip]:
     return [
         alt.Tooltip("name:N", title="layer"),
         alt.Tooltip("kind:N"),
+        alt.Tooltip("family:N"),
         alt.Tooltip("shape:N"),
         alt.Tooltip("n_in:Q", format=","),
         alt.Tooltip("n_out:Q", format=","),

@@ -164,7 +164,8 @@ def colours(look: Look) -> Mapping[str, str]:
 
 
 def change_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Chart:
-    """The relative change of each layer, in network order: those without any stand at the lower end.
+    """The relative change of each layer, in the order of the first checkpoint; those without
+    any stand at the lower end.
 
     `picked` is the index of a layer to stand out.
     """
@@ -199,7 +200,7 @@ def change_chart(found: Drawn, look: Look = LIGHT, width: Width = 640) -> Chart:
         .properties(
             width=width,
             height=220,
-            description="Points: the relative change of each layer, in network order. The table has the numbers.",
+            description="Points: the relative change of each layer. The table has the numbers.",
         )
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import charts, page, words
-from weightstats.renderers.chart_parts import PAGE, Chart, has_interval
-from weightstats.renderers.points import Rival
+from weightstats.renderers.chart_parts import MOST_NAME, PAGE, Chart, has_interval
+from weightstats.renderers.points import Scatter
 from weightstats.report import LayerRow, Report
 
 MOST_ROWS = 5_000
@@ -42,6 +42,8 @@ class Line:
     """As in NUMBERS."""
 
     notes: tuple[str, ...]
+    fitted: bool = True
+    """Whether the fit uses it."""
 
 
 NUMBERS = (
@@ -52,8 +54,8 @@ NUMBERS = (
     "plain share",
     "per-element share",
     "fan-scaled share",
-    "per-element decay multiplier",
-    "fan-scaled decay multiplier",
+    "per-element decay",
+    "fan-scaled decay",
     "zeros",
     "NaN or infinite",
 )
@@ -79,15 +81,21 @@ def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
         "law": report.fit.law,
         "header": words.header(report),
         "findings": report.findings,
+        "rests_on": report.rests_on,
         "verdict": report.fit.verdict,
         "warnings": [*part.warnings, *([f"damaged: {part.damage}"] if part.damage else [])],
-        "evidence": words.evidence(report),
+        "evidence": [
+            line for line in words.evidence(report) if line != words.printable(report.rests_on, words.MOST_SENTENCE)
+        ],
         "numbers": NUMBERS,
         "lines": [_line(index, row) for index, row in enumerate(report.layers[:MOST_ROWS])],
         "layers": len(report.layers),
         "drawn": len(found.rows),
         "not_drawn": [words.printable(report.layers[index].name) for index in found.scatter.not_drawn],
-        "rivals": _rivals(found.scatter.rivals),
+        "rivals": _rivals(report, found.scatter),
+        "beyond": charts.ends_of(found.scatter.whole) if any(not row.fitted for row in report.layers) else (),
+        "shows_left_out": charts.shows_left_out(found.scatter),
+        "ends": charts.ENDS,
         "has_band": has_interval(found.scatter.law),
         "has_free": bool(found.scatter.free),
         "contest_titles": words.CONTEST_TITLES,
@@ -105,16 +113,34 @@ def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
         "accounted": words.accounted(report),
         "marks": [line for line in (words.free(report), words.untrained(report), *words.merged(report)) if line],
         "most_rows": MOST_ROWS,
-        "kinds": sorted({words.printable(row.kind) for row in report.layers}),
+        "kinds": sorted({kind_of(row) for row in report.layers}),
     }
 
 
-def _rivals(places: Sequence[Rival]) -> list[tuple[str, str, float, float]]:
-    """Each rival's key and formula, and the smallest and largest mean square that it says."""
-    said: dict[tuple[str, str], list[float]] = {}
-    for place in places:
-        said.setdefault((place.law, place.formula), []).append(place.mean_square)
-    return [(*law, min(values), max(values)) for law, values in said.items()]
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A rival law that can be switched on."""
+
+    law: str
+    title: str
+    low: float
+    high: float
+    """The smallest and the largest mean square that it says."""
+
+
+def _rivals(report: Report, scatter: Scatter) -> dict[str, list[Choice]]:
+    """The rivals of the law under test, those with a fitted constant and those with a fixed one."""
+    said: dict[str, list[float]] = {}
+    for place in scatter.rivals:
+        said.setdefault(place.law, []).append(place.mean_square)
+    found: dict[str, list[Choice]] = {"Rival laws, c fitted": [], "Rival laws, c fixed": []}
+    for standing in report.contest.standings:
+        if standing.law in said and standing.law != report.fit.law_key:
+            values = said[standing.law]
+            title = standing.formula if standing.is_free else f"{standing.formula} ({standing.law})"
+            kind = "Rival laws, c fitted" if standing.is_free else "Rival laws, c fixed"
+            found[kind].append(Choice(standing.law, title, min(values), max(values)))
+    return {kind: choices for kind, choices in found.items() if choices}
 
 
 def _line(index: int, row: LayerRow) -> Line:
@@ -124,7 +150,7 @@ def _line(index: int, row: LayerRow) -> Line:
     return Line(
         index=index,
         name=words.printable(row.name),
-        kind=words.printable(row.kind),
+        kind=kind_of(row),
         shape=words.shape(row.shape),
         numbers=(
             cell(row.n_in, f"{row.n_in:,}"),
@@ -136,8 +162,15 @@ def _line(index: int, row: LayerRow) -> Line:
             cell(row.zeros, words.percent(row.zeros / row.elements) if row.elements else "–"),
             cell(row.nonfinite, f"{row.nonfinite:,}"),
         ),
+        fitted=row.fitted,
         notes=tuple(words.printable(note, words.MOST_REASON) for note in _notes(row)),
     )
+
+
+def kind_of(row: LayerRow) -> str:
+    """The kind, and the family where that says more: `linear, attention`."""
+    kind = words.printable(row.kind)
+    return f"{kind}, {row.family}" if row.family == "attention" and row.family not in kind else kind
 
 
 def cell(value: float, shown: str) -> Cell:
@@ -147,9 +180,9 @@ def cell(value: float, shown: str) -> Cell:
 
 def _notes(row: LayerRow) -> list[str]:
     """What else is known of a layer, in few words each."""
-    found = [f"{row.dtype}", f"fans from {row.fans_from}: {row.kind_because}"]
+    found = [f"fans from {row.fans_from}", row.dtype, row.kind_because]
     if not row.fitted:
-        found.insert(0, f"left out of the fit: {row.left_out_because}")
+        found = ["left out of the fit", row.left_out_because or "", *found]
     if row.scale_free:
         found.append(f"scale-free: {row.scale_free_because}")
     if row.initialisation.is_untrained:
@@ -173,7 +206,7 @@ def _splits(report: Report) -> list[tuple[str, ...]]:
             FORMULAS[penalty],
             words.evenness(split.evenness),
             words.evenness(split.evenness_fitted),
-            f"{words.percent(split.largest.share)} {words.printable(split.largest.name or '')}",
+            f"{words.percent(split.largest.share)} {words.printable(split.largest.name or '', MOST_NAME)}",
             f"{split.total:.4g}",
         )
         for penalty, split in report.penalties.items()

@@ -57,6 +57,19 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """The ends of the axes."""
+
+    measures: tuple[float, float]
+    mean_squares: tuple[float, float]
+
+    def is_far_beyond(self, other: "Frame") -> bool:
+        """Whether it would squeeze the other one into less than half of an axis."""
+        axes = ((self.measures, other.measures), (self.mean_squares, other.mean_squares))
+        return any(math.log(own[1] / own[0]) > 2.0 * math.log(its[1] / its[0]) for own, its in axes)
+
+
+@dataclass(frozen=True, slots=True)
 class Scatter:
     """The picture of a fit. Made by `make_scatter`."""
 
@@ -64,11 +77,11 @@ class Scatter:
     """The name of the horizontal axis."""
 
     points: tuple[Point, ...]
-    measures: tuple[float, float]
-    """The ends of the horizontal axis."""
+    frame: "Frame"
+    """Of the layers that the fit uses and of the law; an interval or a rival may go beyond."""
 
-    mean_squares: tuple[float, float]
-    """The ends of the vertical axis: the layers and the law; an interval or a rival may go beyond."""
+    whole: "Frame"
+    """Of all layers that can be drawn."""
 
     not_drawn: tuple[int, ...]
     """Layers without a mean square that has a logarithm: zero, or not known."""
@@ -96,13 +109,18 @@ def make_scatter(report: Report) -> Scatter:
     return Scatter(
         measure=fit.measure,
         points=points,
-        measures=_range([point.measure for point in points], MARGIN),
-        mean_squares=_range([*(point.mean_square for point in points), *(place.mean_square for place in law)], 1.5),
+        frame=_frame([point for point in points if report.layers[point.index].fitted] or points, law),
+        whole=_frame(points, law),
         not_drawn=tuple(index for index, there in enumerate(drawn) if not there),
         law=law,
         free=() if ends is None else _free(fit, ends, math.exp(math.fsum(map(math.log, fitted)) / len(fitted))),
         rivals=tuple(_rivals(report, measures)),
     )
+
+
+def _frame(points: Sequence[Point], law: Sequence[Place]) -> Frame:
+    values = [*(point.mean_square for point in points), *(place.mean_square for place in law)]
+    return Frame(_range([point.measure for point in points], MARGIN), _range(values, 1.5))
 
 
 def _range(values: Sequence[float], margin: float) -> tuple[float, float]:

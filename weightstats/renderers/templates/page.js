@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const { datasets, charts } = JSON.parse(document.getElementById("data").textContent);
+  document.documentElement.classList.add("scripted");
   const views = new Map();
   const table = document.getElementById("layers");
   const body = table && table.tBodies[0];
@@ -20,34 +21,39 @@
   });
   Promise.all(ready).then(() => { document.documentElement.dataset.ready = "true"; });
 
+  const has = (chart, name) => (charts[chart].params ?? []).some((param) => param.name === name);
+
   const signal = async (name, value) => {
     for (const [chart, view] of views) {
-      const known = (charts[chart].params ?? []).some((param) => param.name === name);
-      if (known) await view.signal(name, value).runAsync();
+      if (has(chart, name)) await view.signal(name, value).runAsync();
     }
   };
 
-  for (const box of document.querySelectorAll("[data-signal]")) {
-    box.addEventListener("change", () => signal(box.dataset.signal, box.checked));
-  }
-  let ends = null;
-  const rivals = [...document.querySelectorAll("[data-rival]")];
-  const showRivals = async () => {
+  // The law's chart: what is switched on, and axes that reach as far as that does.
+  const switches = [...document.querySelectorAll(".switches input")];
+  const rivals = switches.filter((box) => box.dataset.rival);
+  const ends = { left: Math.min, right: Math.max, low: Math.min, high: Math.max };
+  let frame = null;
+  const draw = async () => {
     const view = views.get("law");
-    ends ??= [view.signal("low"), view.signal("high")];
-    const on = rivals.filter((one) => one.checked);
-    view.signal("rivals", on.map((one) => one.dataset.rival));
-    view.signal("low", Math.min(ends[0], ...on.map((one) => one.dataset.low / 1.5)));
-    view.signal("high", Math.max(ends[1], ...on.map((one) => one.dataset.high * 1.5)));
+    frame ??= Object.fromEntries(Object.keys(ends).filter((end) => has("law", end)).map((end) => [end, view.signal(end)]));
+    for (const box of switches.filter((one) => one.dataset.signal)) view.signal(box.dataset.signal, box.checked);
+    if (rivals.length) view.signal("rivals", rivals.filter((box) => box.checked).map((box) => box.dataset.rival));
+    for (const [end, outer] of Object.entries(ends).filter(([name]) => name in frame)) {
+      const reached = switches.filter((box) => box.checked && box.dataset[end]).map((box) => Number(box.dataset[end]));
+      view.signal(end, outer(frame[end], ...reached));
+    }
     await view.runAsync();
   };
-  for (const box of rivals) box.addEventListener("change", showRivals);
-  for (const box of document.querySelectorAll(".switches input")) box.checked = box.defaultChecked;
+  for (const box of switches) box.addEventListener("change", draw);
+  for (const box of switches) box.checked = box.defaultChecked;
 
   const mark = (index) => {
     for (const row of document.querySelectorAll("tr.picked")) row.classList.remove("picked");
     const row = document.getElementById(`layer-${index}`);
     if (row) row.classList.add("picked");
+    const leftOut = switches.find((box) => box.dataset.signal === "left_out");
+    if (row && "leftOut" in row.dataset && leftOut && !leftOut.checked) leftOut.click();
     signal("picked", index);
     return row;
   };
@@ -71,9 +77,12 @@
 
   const narrow = () => {
     const wanted = filter.value.trim().toLowerCase();
+    const glob = /[*?]/.test(wanted) && new RegExp(`^${wanted.replace(/[.+^${}()|[\]\\]/g, "\\$&")
+      .replace(/\*/g, ".*").replace(/\?/g, ".")}$`, "s");
     let count = 0;
     for (const row of body.rows) {
-      const fits = row.querySelector(".pick").textContent.toLowerCase().includes(wanted);
+      const name = row.querySelector(".pick").textContent.toLowerCase();
+      const fits = glob ? glob.test(name) : name.includes(wanted);
       row.hidden = !(fits && (!kind || !kind.value || row.dataset.kind === kind.value));
       count += !row.hidden;
     }
