@@ -20,7 +20,7 @@ test: .venv/installed-dev
 # The tests of pages run in a Chromium, which comes from Debian's packages where there is none.
 test-browser: .venv/installed-browser
 	command -v "$(CHROMIUM)" || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
-	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest tests/browser
+	CHROMIUM="$(CHROMIUM)" $(BIN)/pytest --numprocesses $(PROCESSES) tests/browser
 
 # What the two above stand on. torch is named first, so that the package finds it there and installs no other build.
 .venv/installed: pyproject.toml
