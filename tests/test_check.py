@@ -91,6 +91,27 @@ def test_nonfinite_weights_are_found_with_their_number() -> None:
     assert found(NONFINITE, nonfinite=6) == []
 
 
+def test_one_nonfinite_weight_is_said_in_the_singular(tmp_path: Path) -> None:
+    file = tmp_path / "one.safetensors"
+    weights = np.ones((3, 4), np.float32)
+    weights[0, 0] = math.nan
+    safetensors.numpy.save_file({"a.weight": weights}, file)
+    assert found(weightstats.inspect(file), nonfinite=0) == [
+        ("a.weight", "1 of 12 elements is NaN or infinite", True),
+    ]
+
+
+def test_what_is_demanded_of_a_file_and_of_dead_layers_is_said_in_words() -> None:
+    part = dataclasses.replace(report_on(FINAL).checkpoint, damage="is truncated")
+    rows = tuple(dataclasses.replace(row, max_abs=0.0) for row in report_on(FINAL).layers[:1])
+    report = dataclasses.replace(report_on(FINAL), checkpoint=part, layers=rows)
+    check = checked(report, {"damage": False}, {"all_zero": False})
+    assert [one.message for one in check.findings] == [
+        "is truncated, demanded: a whole file",
+        "all its 8,192 finite weights are zero, demanded: some that is not zero",
+    ]
+
+
 def test_nonfinite_biases_are_found_too(tmp_path: Path) -> None:
     file = tmp_path / "bias.safetensors"
     weights = {"a.weight": np.ones((3, 4), np.float32), "a.bias": np.array([1.0, math.nan, math.inf], np.float32)}
@@ -497,6 +518,31 @@ def test_text_is_one_line_a_finding_and_one_that_sums_up() -> None:
     ]
 
 
+def test_text_says_why_behind_the_first_finding_of_a_rule() -> None:
+    rule = {"max_abs": 0, "because": "It must not be."}
+    lines = [
+        line.removeprefix(f"{NONFINITE}: ") for line in str(checked(NONFINITE, {"layers": [3, 9]}, rule)).splitlines()
+    ]
+    assert lines[0] == "layers: 2, demanded: 3 to 9"
+    assert re.fullmatch(r"\w+\.weight: max_abs: .*, demanded: at most 0", lines[1])
+    assert lines[2] == "max_abs: because: It must not be."
+    assert re.fullmatch(r"\w+\.weight: max_abs: .*, demanded: at most 0", lines[3])
+
+
+def test_text_says_why_where_nothing_could_be_judged() -> None:
+    rule = {"max_abs": 1, "include": ["none*"], "because": "It must not be.", "level": "warning"}
+    assert str(checked(FINAL, rule)).splitlines()[1] == f"{FINAL}: max_abs (warning): because: It must not be."
+
+
+def test_text_does_not_say_why_of_a_remark() -> None:
+    assert "because:" not in str(checked(FINAL, {"max_abs": 100, "exclude": ["none*"], "because": "It must not be."}))
+
+
+def test_text_cuts_a_long_because() -> None:
+    line = str(checked(FINAL, {"layers": [9, 9], "because": "x" * 100_000})).splitlines()[1]
+    assert 800 < len(line) < 1_000
+
+
 def test_text_of_a_check_that_holds_is_one_line() -> None:
     assert str(checked(FINAL, {"max_abs": 1e9})) == (
         f"{FINAL}: meets policy.toml: 3 of 3 rules hold, no findings, 5 tensors judged\n"
@@ -529,7 +575,9 @@ def test_text_has_few_lines_for_what_is_only_noted() -> None:
 def test_text_shows_no_control_characters() -> None:
     text = check_terminal.render(checked(hostile(), *HOSTILE_RULES))
     assert all(line.isprintable() for line in text.splitlines())
-    assert text.count("\n") == len(checked(hostile(), *HOSTILE_RULES).findings) + 1
+    because = [line for line in text.splitlines() if ": max_abs: because: <script>" in line]
+    assert text.count("\n") == len(checked(hostile(), *HOSTILE_RULES).findings) + len(because) + 1
+    assert len(because) == 1
 
 
 def test_text_has_the_gravest_first() -> None:
@@ -878,6 +926,13 @@ def table(header: str) -> list[str]:
     """The first cells of a table's rows."""
     rows = DOCUMENT[DOCUMENT.index(header) :].split("\n\n")[0].splitlines()[2:]
     return [re.findall(r"`([^`]+)`", row.split("|")[1])[0] for row in rows]
+
+
+def test_the_examples_install_what_can_be_installed() -> None:
+    assert [line.split("pip ")[1] for block in blocks("yaml") for line in block.splitlines() if "pip " in line] == [
+        "install ./weightstats",
+        "install ./weightstats",
+    ]
 
 
 def test_every_subject_is_in_the_documents_table_in_its_order() -> None:

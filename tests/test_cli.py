@@ -13,6 +13,7 @@ import pytest
 import torch
 from makers import wait_until_open
 
+from weightstats.errors import with_article
 from weightstats.limits import LIMITS, limit_names
 from weightstats.readers import formats
 
@@ -163,6 +164,21 @@ def test_a_file_of_objects_without_tensors_is_named(tmp_path: Path) -> None:
 
     torch.save(argparse.Namespace(learning_rate=0.1), tmp_path / "training_args.bin")
     assert "holds no tensors but objects (argparse.Namespace)" in refused(tmp_path / "training_args.bin")
+
+
+def test_every_format_has_the_article_that_it_is_said_with() -> None:
+    letters, vowels = "AEFHILMNORSX", "AEIOU"
+    for name in (*(format_.FORMAT for format_ in formats()), "TorchScript", "joblib", "safetensors, 4 shards"):
+        said_with_an = name[0] in letters if name[:2].isupper() else name[0].upper() in vowels
+        assert with_article(name) == f"{'an' if said_with_an else 'a'} {name}"
+
+
+def test_a_file_without_tensors_is_named_with_its_article(tmp_path: Path) -> None:
+    import onnx
+
+    graph = onnx.helper.make_graph([], "empty", [], [])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
+    assert "is an ONNX file that holds no tensors" in refused(tmp_path / "a.onnx")
 
 
 def test_a_truncated_file_whose_first_tensors_are_whole_reports_them_and_exits_with_3(tmp_path: Path) -> None:

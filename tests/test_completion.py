@@ -13,8 +13,9 @@ from weightstats.cli import cli
 from weightstats.commands import COMMANDS
 from weightstats.commands.completion import SHELLS, VARIABLE, script
 from weightstats.commands.groups import PENALTY_NAMES
-from weightstats.commands.options import LAW, LAW_NAMES
+from weightstats.commands.options import LAW, LAW_NAMES, LIMIT
 from weightstats.laws import LAWS
+from weightstats.limits import limit_names
 from weightstats.renderers import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,6 +120,13 @@ def test_laws_are_completed() -> None:
     asking.cli = LAW(asking.cli)
     assert [item.value for item in asking.get_completions(["--law"], "")] == list(LAW_NAMES)
     assert [item.value for item in asking.get_completions(["--law"], "he")] == ["he", "he-fan-out"]
+
+
+def test_limits_are_completed_up_to_their_value() -> None:
+    asking = BashComplete(click.Command("asking", params=[]), {}, "asking", "")
+    asking.cli = LIMIT(asking.cli)
+    assert [item.value for item in asking.get_completions(["--limit"], "")] == [f"{name}=" for name in limit_names()]
+    assert [item.value for item in asking.get_completions(["--limit"], "sha")] == ["shards="]
 
 
 def test_the_laws_that_are_completed_are_those_there_are() -> None:

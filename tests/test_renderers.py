@@ -141,6 +141,16 @@ def test_the_most_even_penalty_is_named() -> None:
     assert words.evenest(crepe).startswith("Most even here: per-element. ")
 
 
+def test_penalties_that_are_equally_even_are_listed() -> None:
+    law = weightstats.inspect(str(FIXTURES / "made/law.safetensors"))
+    alike = {name: replace(split, evenness=0.9) for name, split in law.penalties.items()}
+    named = words.evenest(replace(law, penalties=alike)).partition(". ")[0]
+    assert named == "Most even here: plain, per-element and fan-scaled"
+    alike["plain"] = replace(alike["plain"], evenness=0.5)
+    named = words.evenest(replace(law, penalties=alike)).partition(". ")[0]
+    assert named == "Most even here: per-element and fan-scaled"
+
+
 def test_numbers_are_written_out_up_to_a_million() -> None:
     assert [words.number(value) for value in (0.00012345, 1.0, 1243.4, 999_999.4, 1e6)] == [
         *("0.000123", "1", "1,243", "999,999", "1e+06")

@@ -76,10 +76,8 @@ class Present:
 class Never:
     """That it does not occur."""
 
-    @property
-    def words(self) -> str:
-        """`none`."""
-        return "none"
+    words: str
+    """What there is instead: `a whole file`."""
 
 
 Demand: TypeAlias = Within | OneOf | Only | Present | Never
@@ -182,6 +180,9 @@ class Names:
 class Off:
     """Written as `false`."""
 
+    instead: str
+    """What is demanded, in words: `a whole file`."""
+
     @property
     def words(self) -> str:
         """What a policy must say."""
@@ -189,7 +190,7 @@ class Off:
 
     def demand(self, value: object) -> Never | None:
         """The demand that a value stands for; None where it stands for none."""
-        return Never() if value is False else None
+        return Never(self.instead) if value is False else None
 
 
 Wanted: TypeAlias = Interval | Bound | Choice | Allowed | Names | Off

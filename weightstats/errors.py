@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from weightstats.limits import LIMITS
 
+AN = ("ONNX", "HDF5", "Equinox")
+"""Formats before whose name stands `an`; a test says that there are no more."""
+
 
 def printable(text: str) -> str:
     """Text from outside in one line that no terminal acts on: what is not printable as escapes."""
@@ -32,6 +35,11 @@ def counted(count: int, one: str, more: str) -> str:
 def led_by(names: Sequence[str]) -> str:
     """The first of several names, and how many more there are: `b`, `b and 2 more`; cut if it is long."""
     return shortened(names[0]) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+
+
+def with_article(name: str) -> str:
+    """The name of a format with `a` or `an` before it, as it is said: `an ONNX`, `an HDF5`, `a GGUF`."""
+    return f"{'an' if name.startswith(AN) else 'a'} {name}"
 
 
 class WeightstatsError(Exception):

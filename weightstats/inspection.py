@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from weightstats.budget import beyond_budget
 from weightstats.checkpoint import Checkpoint
 from weightstats.effective_weights import effective
-from weightstats.errors import CheckpointError, UsageError
+from weightstats.errors import CheckpointError, UsageError, with_article
 from weightstats.estimates import prepare
 from weightstats.laws import DEFAULT_LAW, Law, law_of
 from weightstats.layers import Layer, Other, classify, layers_of
@@ -23,6 +23,7 @@ from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.readers import open_checkpoint
 from weightstats.report import Report, make_report
 from weightstats.rules import Rules, RulesGiven, is_selected, rules_from
+from weightstats.schemas.dangerous_names import danger
 from weightstats.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -218,8 +219,10 @@ def _nothing_to_measure(checkpoint: Checkpoint) -> str:
     """What a file without tensors is, and what to do."""
     objects = ", ".join(checkpoint.objects_not_loaded[:3])
     holds = f" but objects ({objects})" if objects else ""
+    warned = danger(checkpoint.objects_not_loaded)
     return (
-        f"is a {checkpoint.format} file that holds no tensors{holds}: not a network's weights; look for them beside it"
+        f"is {with_article(checkpoint.format)} file that holds no tensors{holds}: not a network's weights; "
+        f"{f'it {warned}' if warned else 'look for them beside it'}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 
 from weightstats.demands import Demand, Never, OneOf, Only, Present, Within, number_words
 from weightstats.effective_weights import PACKED
-from weightstats.errors import quoted
+from weightstats.errors import counted, quoted
 from weightstats.policies import PolicyRule
 from weightstats.report import LayerRow, OtherRow, Report
 from weightstats.rules import is_selected, matches
@@ -172,7 +172,8 @@ def _of_tensor(row: Row, rule: PolicyRule) -> Judgement:
         return Judgement(row.name, row.dtype, row.dtype, met)
     count = row.nonfinite or 0
     met = isinstance(rule.demand, Within) and rule.demand.is_met(count)
-    return Judgement(row.name, f"{count:,} of {row.elements:,} elements are NaN or infinite", count, met)
+    are = counted(count, f"of {row.elements:,} elements is", f"of {row.elements:,} elements are")
+    return Judgement(row.name, f"{are} NaN or infinite", count, met)
 
 
 def _counted(found: Sequence[tuple[str, str]], what: str, demand: Demand) -> Iterator[Judgement]:

@@ -22,6 +22,7 @@ from weightstats.network import Beside, Network
 from weightstats.observations import Observation, Observations, make_observations
 from weightstats.penalties import LayerPenalty, PenalisedLayer, PenaltyName, Split, evenness, split_penalties
 from weightstats.roles import FAMILIES, family_of, role_of
+from weightstats.schemas.dangerous_names import danger, is_dangerous
 from weightstats.untrained import Untrained, untrained
 from weightstats.version import VERSION
 
@@ -547,7 +548,10 @@ def _warnings(
     for row in rows:
         if row.elements > row.nonfinite and row.max_abs == 0.0:
             yield f"{row.name}: all its weights are zero"
-    names = checkpoint.objects_not_loaded
+    warned = danger(checkpoint.objects_not_loaded)
+    if warned:
+        yield f"the file {warned}"
+    names = [name for name in checkpoint.objects_not_loaded if not is_dangerous(name)]
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         yield f"objects in the file were not loaded: {', '.join(names[:3])}{more}"

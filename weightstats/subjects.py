@@ -57,7 +57,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "all_zero": Subject(
         "layers",
-        Off(),
+        Off("some that is not zero"),
         "dead layers",
         "No layer's weights are all zero.",
     ),
@@ -179,7 +179,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "damage": Subject(
         "checkpoint",
-        Off(),
+        Off("a whole file"),
         "damage",
         "The file is whole. (A damaged one does not hold in any case, and the exit code is 3.)",
     ),

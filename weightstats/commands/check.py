@@ -17,7 +17,7 @@ from weightstats.commands.options import (
     examples,
     limits_of,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, deliver
+from weightstats.commands.output import UNREADABLE, ProgressBar, deliver, refuse_overwriting
 from weightstats.errors import CheckpointError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -114,7 +114,10 @@ def check(
         raise UsageError(
             "--policy FILE is missing: `weightstats check --example > policy.toml` makes one to start from"
         )
+    refuse_overwriting({"--output": output}, [("checkpoint", checkpoint), ("policy", policy), ("file of rules", rules)])
     held = with_options(read_policy(policy), law=law, root=root, as_stored=as_stored or None, rules=rules)
+    if isinstance(held.layer_rules, str | Path):
+        refuse_overwriting({"--output": output}, [("file of rules", held.layer_rules)])
     try:
         with ProgressBar() as progress:
             report = report_for(checkpoint, held, limits=limits_of(limits), progress=progress.advance)

@@ -20,7 +20,7 @@ from weightstats.commands.options import (
     output,
     picture_suffix,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look
+from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look, refuse_overwriting
 from weightstats.errors import UsageError, printable, quoted
 from weightstats.extras import need
 from weightstats.renderers import EXTRAS
@@ -92,6 +92,8 @@ def compare(
     if format_ in EXTRAS:
         need(EXTRAS[format_], f"--format {format_}")
     suffix = None if plot is None else picture_suffix(plot)
+    read = (*(("checkpoint", checkpoint) for checkpoint in checkpoints), ("file of rules", rules))
+    refuse_overwriting({"--output": output, "--plot": plot}, read)
     how: dict[str, Any] = {"law": law, "root": root, "as_stored": as_stored, "rules": rules}
     how |= {"include": include, "exclude": exclude, "limits": limits_of(limits)}
     with ProgressBar() as progress:

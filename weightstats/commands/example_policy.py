@@ -27,6 +27,8 @@ packed = 0                       # ... every quantised weight decoded; both are 
 objects_not_loaded = ["argparse.Namespace"]  # [] for none: a pickle may then name no class or function but tensors'
 because = "Objects in a checkpoint can run code in whoever loads it."
 
+# The other rules hold for any file of numbers: format here, and names below, are what tells another network, or a file
+# that is no network at all, from yours.
 # [[rule]]
 # format = ["safetensors*"]      # globs: a sharded one is "safetensors, 4 shards"
 
@@ -77,7 +79,7 @@ when_not_judged = "note"         # embeddings, for instance, are left out of the
 [[rule]]
 layers = [1, inf]                # how many there are
 
-# [[rule]]
+# [[rule]]                       # the guard against a file that is another network, or none
 # names = ["encoder.embed.weight", "head.*"]  # for each of them there is a tensor
 
 # --- the law and the penalties ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from weightstats.commands.options import (
     limits_of,
     output,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, deliver
+from weightstats.commands.output import UNREADABLE, ProgressBar, deliver, refuse_overwriting
 from weightstats.errors import printable
 from weightstats.penalties import PENALTIES
 
@@ -107,6 +107,7 @@ def groups(
     from weightstats.inspection import inspect as inspect_checkpoint
     from weightstats.renderers import groups_text
 
+    refuse_overwriting({"--output": output}, [("checkpoint", checkpoint), ("file of rules", rules)])
     with ProgressBar() as progress:
         report = inspect_checkpoint(
             checkpoint,

@@ -20,7 +20,15 @@ from weightstats.commands.options import (
     output,
     picture_suffix,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look, refuse_binary
+from weightstats.commands.output import (
+    UNREADABLE,
+    ProgressBar,
+    command_line,
+    deliver,
+    look,
+    refuse_binary,
+    refuse_overwriting,
+)
 from weightstats.errors import UsageError, printable
 from weightstats.extras import need
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
@@ -100,6 +108,7 @@ def inspect(
     from weightstats.inspection import inspect as inspect_checkpoint
 
     _refuse(format_, output, plot)
+    refuse_overwriting({"--output": output, "--plot": plot}, [("checkpoint", checkpoint), ("file of rules", rules)])
     with ProgressBar() as progress:
         report = inspect_checkpoint(
             checkpoint,

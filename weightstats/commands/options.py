@@ -53,6 +53,7 @@ LIMIT = click.option(
     "limits",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=completed_from(tuple(f"{name}=" for name in limit_names())),
     help="Change a limit on what a file may ask for; repeatable. `weightstats formats --limits` lists them.",
 )
 PLOT = click.option(

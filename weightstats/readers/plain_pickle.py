@@ -10,6 +10,7 @@ from weightstats.checkpoint import Checkpoint, Unread
 from weightstats.containers.pickle_records import PickleError, read_pickle
 from weightstats.errors import CheckpointError, TensorError
 from weightstats.places import File
+from weightstats.schemas.dangerous_names import danger
 from weightstats.schemas.numpy_records import AFTER_BUILD, JOBLIB_ARRAY
 from weightstats.schemas.torch_records import SavedStorage, find_tensors, unknown_classes
 from weightstats.tensors import Storage
@@ -56,9 +57,9 @@ def read(file: File) -> Checkpoint:
     except PickleError as error:
         raise CheckpointError(file.location, f"its pickle {error}") from error
     if not found.tensors and not found.unread:
-        raise CheckpointError(
-            file.location, "is a plain pickle, not written by torch.save, that holds no arrays: not a checkpoint"
-        )
+        warned = danger(unknown_classes(pickle.globals))
+        problem = "is a plain pickle, not written by torch.save, that holds no arrays: not a checkpoint"
+        raise CheckpointError(file.location, f"{problem}; it {warned}" if warned else problem)
     behind = file.size - stream.tell()
     warnings = [f"the {behind:,} bytes after the end of the pickle are not looked at"] if behind else []
     return Checkpoint(

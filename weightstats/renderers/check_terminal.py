@@ -15,10 +15,26 @@ def render(check: Check) -> str:
     """`location: layer: rule: what was found, demanded: what was demanded`, the gravest first.
 
     Each error has a line of its own; warnings and notes of one rule that read the same share one. Where a rule has more
-    lines than MOST_SHOWN, one says how many findings are left.
+    lines than MOST_SHOWN, one says how many findings are left. Why a rule demands what it does, where its policy says
+    so, is a line behind its first finding on what was judged or should have been.
     """
-    lines = [line for level in LEVELS for outcome in check.outcomes for line in _lines(check, outcome, level)]
+    lines: list[str] = []
+    told: set[str] = set()
+    for level in LEVELS:
+        for outcome in check.outcomes:
+            rule = outcome.rule
+            explained = rule.because if rule.id not in told and _needs_explaining(outcome, level) else None
+            found = list(_lines(check, outcome, level))
+            if explained is not None:
+                told.add(rule.id)
+                reason = printable(explained, MOST_REASON)
+                found.insert(1, f"{printable(check.location)}: {_rule(rule.id, level)}: because: {reason}")
+            lines += found
     return "\n".join([*lines, summary(check)]) + "\n"
+
+
+def _needs_explaining(outcome: Outcome, level: Level) -> bool:
+    return any(finding.level == level and not finding.is_remark for finding in outcome.findings)
 
 
 def _lines(check: Check, outcome: Outcome, level: Level) -> Iterator[str]:

@@ -261,7 +261,8 @@ def evenest(report: Report) -> str:
     if not known or len(report.layers) < 2:
         return ""
     most = max(known.values())
-    names = " and ".join(TITLES[penalty] for penalty, value in known.items() if most - value < 0.005)
+    *first, last = [TITLES[penalty] for penalty, value in known.items() if most - value < 0.005]
+    names = f"{', '.join(first)} and {last}" if first else last
     return f"Most even here: {names}. If c/(n_in+n_out) held exactly, the fan-scaled one would be, at 1."
 
 
