@@ -124,6 +124,15 @@ def test_a_layer_that_is_left_out_is_so_whatever_its_scale() -> None:
     assert Counter(cells(text).values()) == {"x": 1}
 
 
+def test_a_layer_that_is_left_out_and_far_away_is_said_and_does_not_squeeze_the_others() -> None:
+    far = layer(1_000_000, 0.01, fitted=False)
+    text = characters.render(report_of([*LADDER, far]))
+    assert not places(text, "x")
+    assert places(text, "o") == places(characters.render(report_of(LADDER)), "o")
+    assert "Not drawn: 1 layer that the fit leaves out, and that lies far from the others." in text
+    assert "Not drawn" not in characters.render(report_of([*LADDER, layer(2000, 0.01, fitted=False)]))
+
+
 def test_several_layers_of_other_standings_are_written_large() -> None:
     layers = [layer(100, 1.0, scale_free=True)] * 2 + [layer(300, 1.0, fitted=False)] * 3 + [layer(900, 1.0)]
     text = characters.render(report_of(layers, constant=1e-9))

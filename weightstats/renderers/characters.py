@@ -13,7 +13,7 @@ import numpy as np
 
 from weightstats.findings import number
 from weightstats.laws import law_of
-from weightstats.renderers.points import measures_of
+from weightstats.renderers.points import make_scatter, measures_of
 from weightstats.report import LayerRow, Report
 
 HEIGHT = 24
@@ -84,12 +84,18 @@ def render(
     `colour`, and nothing but ASCII if `ascii_only`. It needs the `plot` extra, unless there is nothing to draw."""
     width, height = max(width, LEAST[0]), max(height, LEAST[1])
     measure = report.fit.measure.replace("·", "*") if ascii_only else report.fit.measure
-    points = _points(report)
+    every = _points(report)
+    points = every if _shows_left_out(report) else [point for point in every if point.standing != LEFT_OUT]
     if not points:
         return "\n".join(textwrap.wrap(_nothing(report), width)) + "\n"
     drawn, signs = _drawn(points, _law_line(report), measure, width, height, colour=colour)
     head = f"Mean square of each layer against {measure}, both on logarithmic scales."
-    legend = (*_legend(points, signs), _law(report, measure), _missing(len(report.layers) - len(points)))
+    legend = (
+        *_legend(points, signs),
+        _law(report, measure),
+        _missing(len(report.layers) - len(every)),
+        _far(len(every) - len(points)),
+    )
     below = [line for said in legend for line in textwrap.wrap(said, width, subsequent_indent="  ")]
     text = "\n".join([*textwrap.wrap(head, width), *drawn, *below]) + "\n"
     return text.translate(ASCII) if ascii_only else text
@@ -246,6 +252,23 @@ def _missing(layers: int) -> str:
     if not layers:
         return ""
     return f"Not drawn: {layers:,} layer{' has' if layers == 1 else 's have'} no mean square that is a number above 0."
+
+
+def _shows_left_out(report: Report) -> bool:
+    """Whether layers that the fit leaves out are drawn: not where they would squeeze the others."""
+    scatter = make_scatter(report)
+    return not scatter.whole.is_far_beyond(scatter.frame)
+
+
+def _far(layers: int) -> str:
+    if not layers:
+        return ""
+    which = (
+        "1 layer that the fit leaves out, and that lies"
+        if layers == 1
+        else (f"{layers:,} layers that the fit leaves out, of which some lie")
+    )
+    return f"Not drawn: {which} far from the others."
 
 
 def _nothing(report: Report) -> str:
