@@ -18,9 +18,8 @@ from weightstats import extras
 from weightstats.commands.compare import compare as command
 from weightstats.comparison import Comparison
 from weightstats.fits import Fit
-from weightstats.renderers import comparison_charts, pictures, trajectory_charts
-from weightstats.renderers.chart_parts import exponents, lines_of
-from weightstats.renderers.charts import LIGHT
+from weightstats.renderers import chart_parts, comparison_charts, pictures, trajectory_charts
+from weightstats.renderers.chart_parts import LIGHT, exponents, lines_of
 from weightstats.trajectories import Trajectory
 from weightstats.version import VERSION
 
@@ -292,7 +291,7 @@ def test_unusual_checkpoints_have_pages_and_pictures(tmp_path: Path, case: str) 
 
 
 def test_more_layers_than_are_drawn_or_listed_are_told(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison_charts, "MOST_POINTS", 3)
+    monkeypatch.setattr(chart_parts, "MOST_POINTS", 3)
     monkeypatch.setattr("weightstats.renderers.comparison_html.MOST_ROWS", 2)
     page = comparison.to_html()
     assert "The charts draw 3 of the 5 layers" in page
@@ -301,7 +300,7 @@ def test_more_layers_than_are_drawn_or_listed_are_told(comparison: Comparison, m
 
 
 def test_more_steps_than_are_drawn_or_listed_are_told(trajectory: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectory_charts, "MOST_STEPS", 2)
+    monkeypatch.setattr(chart_parts, "MOST_POINTS", 2)
     monkeypatch.setattr("weightstats.renderers.trajectory_html.MOST_ROWS", 3)
     page = trajectory.to_html()
     assert "The charts draw 2 of the 4 checkpoints" in page

@@ -11,17 +11,16 @@ TOML: https://toml.io/en/v1.0.0
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from weightstats.demands import Demand, Within
-from weightstats.errors import UsageError, quoted, shortened
+from weightstats.errors import UsageError, quoted
 from weightstats.laws import LAWS
 from weightstats.penalties import PENALTIES, PenaltyName
-from weightstats.rules import RulesGiven
+from weightstats.rules import RulesGiven, read_tables
 from weightstats.subjects import OF_PENALTIES, OF_TENSORS, SUBJECTS
 
 Level: TypeAlias = Literal["error", "warning", "note"]
@@ -62,7 +61,6 @@ RULE_KEYS: dict[str, str] = {
 """What a rule may say beside its demand."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*(?:rule|\"rule\"|'rule')[ \t]*\]\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +128,7 @@ def read_policy(path: str | Path) -> Policy:
     UsageError, in one line that names the file and the rule, for a file that cannot be read, for what is not TOML, for
     a key that there is not, for a value that its key cannot have, and for a policy without any rule.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"{path}: the policy cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid TOML: {shortened(str(error))}") from error
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.match(line)]
+    content, lines = read_tables(path, "policy")
     return make_policy(content, str(path), lines, Path(path).parent)
 
 

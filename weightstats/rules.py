@@ -172,21 +172,27 @@ def parse_rules(path: str | Path) -> Rules:
     UsageError, in one line that names the file and the rule, for a file that cannot be read, for what is not TOML,
     for a key that there is not and for a value of another type.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"{path}: the rules cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not valid TOML: {shortened(str(error))}") from error
+    content, lines = read_tables(path, "rules")
     others = [key for key in content if key != "rule"]
     if others:
         raise UsageError(f"{path}: unknown key {quoted(others[0])}: a file of rules holds [[rule]] tables only")
     tables = content.get("rule", [])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{path}: a file of rules holds [[rule]] tables, and there is none")
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.match(line)]
     return make_rules(tables, shortened(Path(path).name), lines if len(lines) == len(tables) else ())
+
+
+def read_tables(path: str | Path, what: str) -> tuple[dict[str, Any], list[int]]:
+    """A TOML file with [[rule]] tables, and the lines on which they begin; UsageError, which calls it `what`, where it
+    cannot be read."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid TOML: {shortened(str(error))}") from error
+    return content, [number for number, line in enumerate(text.splitlines(), 1) if _HEADER.match(line)]
 
 
 def make_rules(tables: Sequence[Mapping[str, Any]], source: str, lines: Sequence[int] = ()) -> Rules:

@@ -17,7 +17,7 @@ from weightstats.commands.options import (
     examples,
     limits_of,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, deliver, refuse_overwriting
+from weightstats.commands.output import UNREADABLE, ProgressBar, deliver, refuse_overwriting, tell_warnings
 from weightstats.errors import CheckpointError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def check(
         if format_ != "terminal" or output is not None:
             deliver(_rendered(unreadable(checkpoint, _problem(error, checkpoint), held), format_), output)
         raise
-    for warning in report.checkpoint.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+    tell_warnings(report.checkpoint)
     found = hold(report, held)
     deliver(_rendered(found, format_), output)
     if format_ != "terminal" or output is not None:

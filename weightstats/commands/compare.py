@@ -20,7 +20,15 @@ from weightstats.commands.options import (
     output,
     picture_suffix,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, command_line, deliver, look, refuse_overwriting
+from weightstats.commands.output import (
+    ProgressBar,
+    command_line,
+    deliver,
+    look,
+    refuse_overwriting,
+    tell_damage,
+    tell_warnings,
+)
 from weightstats.errors import UsageError, printable, quoted
 from weightstats.extras import need
 from weightstats.renderers import EXTRAS
@@ -104,20 +112,17 @@ def compare(
             made = comparing.trajectory(checkpoints[0] if len(checkpoints) == 1 else checkpoints, **how)
     parts = _parts(made)
     for name, part in parts:
-        for warning in part.warnings:
-            click.echo(f"warning: {printable(name)}: {printable(warning)}", err=True)
+        tell_warnings(part, name)
     for doubt in made.doubts:
         click.echo(f"warning: {printable(doubt)}", err=True)
     deliver(_rendered(made, format_, output), output)
     if plot is not None and suffix is not None:
         _draw(made, suffix, Path(plot))
-    damaged = [part for _, part in parts if part.damage is not None]
-    for part in damaged:
-        click.echo(printable(f"{part.location}: {part.damage}"), err=True)
-    if made.is_disjoint and not damaged:
+    code = max(tell_damage(part) for _, part in parts)
+    if made.is_disjoint and not code:
         first, last = (quoted(part.location) for _, part in (parts[0], parts[-1]))
         raise UsageError(f"{first} and {last} have no layer in common: there is nothing to compare")
-    return UNREADABLE if damaged else 0
+    return code
 
 
 def _parts(made: "Comparison | Trajectory") -> "list[tuple[str, CheckpointPart]]":

@@ -17,8 +17,7 @@ from weightstats.commands.options import (
     limits_of,
     output,
 )
-from weightstats.commands.output import UNREADABLE, ProgressBar, deliver, refuse_overwriting
-from weightstats.errors import printable
+from weightstats.commands.output import ProgressBar, deliver, refuse_overwriting, tell_damage, tell_warnings
 from weightstats.penalties import PENALTIES
 
 PENALTY_NAMES = ("plain", "per-element", "fan-scaled")
@@ -120,11 +119,6 @@ def groups(
             progress=progress.advance,
         )
     made = make_groups(report, penalty_named(penalty), weight_decay, equal_total=not raw)
-    for warning in report.checkpoint.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
-    text = groups_text.as_json(made) if form == "json" else groups_text.as_torch(made)
-    deliver(text, output)
-    if report.checkpoint.damage is not None:
-        click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
-        return UNREADABLE
-    return 0
+    tell_warnings(report.checkpoint)
+    deliver(groups_text.as_json(made) if form == "json" else groups_text.as_torch(made), output)
+    return tell_damage(report.checkpoint)

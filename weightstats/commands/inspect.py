@@ -28,8 +28,10 @@ from weightstats.commands.output import (
     look,
     refuse_binary,
     refuse_overwriting,
+    tell_damage,
+    tell_warnings,
 )
-from weightstats.errors import UsageError, printable
+from weightstats.errors import UsageError
 from weightstats.extras import need
 from weightstats.penalties import DEFAULT_WEIGHT_DECAY
 from weightstats.renderers import EXTRAS, MODULES
@@ -122,15 +124,12 @@ def inspect(
             limits=limits_of(limits),
             progress=progress.advance,
         )
-    for warning in report.checkpoint.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+    tell_warnings(report.checkpoint)
     deliver(_rendered(report, format_, output, in_characters=plot == "-"), output)
     if plot is not None and plot != "-":
         deliver(_picture(report, picture_suffix(plot)), Path(plot))
-    if report.checkpoint.damage is not None:
-        click.echo(printable(f"{report.checkpoint.location}: {report.checkpoint.damage}"), err=True)
-        return UNREADABLE
-    return UNREADABLE if strict and not report.is_complete else 0
+    incomplete = strict and not report.is_complete
+    return tell_damage(report.checkpoint) or (UNREADABLE if incomplete else 0)
 
 
 def _refuse(format_: str, output: Path | None, plot: str | None) -> None:
@@ -155,11 +154,11 @@ def _rendered(report: "Report", format_: str, output: Path | None, *, in_charact
         return html.render(report, command_line())
     if format_ != "terminal":
         return renderer(format_).render(report)
-    text = terminal.render(report, **look(output))
+    appearance = look(output)
+    text = terminal.render(report, **appearance)
     if in_characters:
         from weightstats.renderers import characters
 
-        appearance = look(output)
         shown = output is not None or characters.is_shown_by(sys.stdout.encoding)
         plot = characters.render(report, appearance["width"], colour=appearance["colour"], ascii_only=not shown)
         text += f"\n{plot}"

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from weightstats.commands.options import AS_STORED, DEBUG, LIMIT, ROOT, RULES, examples, limits_of
-from weightstats.commands.output import UNREADABLE, width, write
-from weightstats.errors import printable
+from weightstats.commands.output import tell_damage, tell_warnings, width, write
 
 
 @click.command(
@@ -53,13 +52,9 @@ def layers(
     from weightstats.renderers import layers_text
 
     listing = list_layers(checkpoint, root=root, as_stored=as_stored, rules=rules, limits=limits_of(limits))
-    for warning in listing.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+    tell_warnings(listing)
     if format_ == "terminal":
         write(layers_text.as_terminal(listing, width(), every=every, warnings=False))
     else:
         write(layers_text.as_json(listing) if format_ == "json" else layers_text.as_csv(listing))
-    if listing.damage is not None:
-        click.echo(printable(f"{listing.location}: {listing.damage}"), err=True)
-        return UNREADABLE
-    return 0
+    return tell_damage(listing)

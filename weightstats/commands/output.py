@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
 
 from weightstats.errors import UsageError, printable
 
@@ -129,6 +131,40 @@ def _is_same(one: str | Path, other: str | Path) -> bool:
         return os.path.samefile(one, other)
     except (OSError, ValueError):  # one of them is not there
         return False
+
+
+class Told(Protocol):
+    """What was read, as far as stderr tells of it."""
+
+    @property
+    def location(self) -> str:
+        """Where it lies."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about it."""
+        ...
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with it as a whole."""
+        ...
+
+
+def tell_warnings(read: Told, name: str | None = None) -> None:
+    """A line on stderr for each warning, which begins with the name of what was read, where there is one."""
+    which = "" if name is None else f"{printable(name)}: "
+    for warning in read.warnings:
+        click.echo(f"warning: {which}{printable(warning)}", err=True)
+
+
+def tell_damage(read: Told) -> int:
+    """A line on stderr for the damage; the exit code that it asks for, 0 without any."""
+    if read.damage is None:
+        return 0
+    click.echo(printable(f"{read.location}: {read.damage}"), err=True)
+    return UNREADABLE
 
 
 def command_line() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from weightstats.findings import number
 from weightstats.laws import law_of
-from weightstats.renderers.points import make_scatter, measures_of
+from weightstats.renderers.points import Scatter, make_scatter
 from weightstats.report import LayerRow, Report
 
 HEIGHT = 24
@@ -84,8 +84,9 @@ def render(
     `colour`, and nothing but ASCII if `ascii_only`. It needs the `plot` extra, unless there is nothing to draw."""
     width, height = max(width, LEAST[0]), max(height, LEAST[1])
     measure = report.fit.measure.replace("·", "*") if ascii_only else report.fit.measure
-    every = _points(report)
-    points = every if _shows_left_out(report) else [point for point in every if point.standing != LEFT_OUT]
+    scatter = make_scatter(report)
+    every = _points(report, scatter)
+    points = every if scatter.shows_left_out else [point for point in every if point.standing != LEFT_OUT]
     if not points:
         return "\n".join(textwrap.wrap(_nothing(report), width)) + "\n"
     drawn, signs = _drawn(points, _law_line(report), measure, width, height, colour=colour)
@@ -110,13 +111,11 @@ def is_shown_by(encoding: str | None) -> bool:
     return True
 
 
-def _points(report: Report) -> list[_Point]:
-    """The layers with a mean square and a measure that have a logarithm."""
-    layers = [layer for layer in report.layers if 0.0 < layer.mean_square < math.inf]
+def _points(report: Report, scatter: Scatter) -> list[_Point]:
+    """The layers that can be drawn, as powers of ten."""
     return [
-        _Point(math.log10(measure), math.log10(layer.mean_square), _standing(layer))
-        for layer, measure in zip(layers, measures_of(report.fit, layers).tolist(), strict=True)
-        if 0.0 < measure < math.inf
+        _Point(math.log10(point.measure), math.log10(point.mean_square), _standing(report.layers[point.index]))
+        for point in scatter.points
     ]
 
 
@@ -252,12 +251,6 @@ def _missing(layers: int) -> str:
     if not layers:
         return ""
     return f"Not drawn: {layers:,} layer{' has' if layers == 1 else 's have'} no mean square that is a number above 0."
-
-
-def _shows_left_out(report: Report) -> bool:
-    """Whether layers that the fit leaves out are drawn: not where they would squeeze the others."""
-    scatter = make_scatter(report)
-    return not scatter.whole.is_far_beyond(scatter.frame)
 
 
 def _far(layers: int) -> str:

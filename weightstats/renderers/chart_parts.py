@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from weightstats.fits import Fit
 from weightstats.laws import law_of
 from weightstats.penalties import PENALTIES, PenaltyName
 from weightstats.renderers import words
-from weightstats.renderers.points import Place
+from weightstats.renderers.points import Place, Range
 from weightstats.roles import FAMILIES
 
 MOST_POINTS = 4_000
@@ -48,9 +48,6 @@ Chart = Any
 
 MOST_REACH = 3.0
 """Units of an exponent that an axis shows beyond the exponents themselves, whatever their intervals."""
-
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +110,9 @@ def known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def reach(values: Sequence[float | None], margin: float) -> Range:
-    """From the smallest positive value to the largest, and a margin beyond; (0.1, 1) without any."""
-    there = [value for value in values if value is not None and 0.0 < value < math.inf]
-    return (max(min(there) / margin, 1e-300), min(max(there) * margin, 1e300)) if there else (0.1, 1.0)
+def evenly(count: int) -> range:
+    """Indices of all of so many things, or of MOST_POINTS of them at the most, evenly taken in their order."""
+    return range(0, count, -(-count // MOST_POINTS) or 1)
 
 
 def logarithmic(ends: Range) -> alt.Scale:
@@ -177,9 +173,9 @@ def configured(chart: Chart, look: Look) -> Chart:
     )
 
 
-def vars_of(record: Any) -> dict[str, Any]:
-    """The fields of a flat record."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+def places_of(places: Sequence[Place]) -> list[dict[str, Any]]:
+    """The places of a line as rows of data, without what has no logarithm."""
+    return [{key: positive(value) for key, value in asdict(place).items()} for place in places]
 
 
 def has_interval(places: Sequence[Place]) -> bool:

@@ -1,8 +1,8 @@
 """The charts of a report, defined once for pages, pictures and notebooks, with Vega-Altair."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import altair as alt
@@ -14,24 +14,24 @@ from weightstats.renderers.chart_parts import (
     MOST_LABEL,
     MOST_LABELS,
     MOST_NAME,
-    MOST_POINTS,
     OTHER,
     SHAPES,
     Chart,
     Look,
     Width,
     below_each_other,
+    evenly,
     has_interval,
     in_order,
     inline,
     of,
     picked,
+    places_of,
     positive,
     scaled,
     titled,
-    vars_of,
 )
-from weightstats.renderers.points import Frame, Place, Rival, Scatter, make_scatter
+from weightstats.renderers.points import Frame, Rival, Scatter, make_scatter
 from weightstats.report import LayerRow, Report
 
 ENDS = ("left", "right", "low", "high")
@@ -71,10 +71,9 @@ def drawn(report: Report) -> Drawn:
     """What all charts of a report draw."""
     scatter = make_scatter(report)
     measures = {point.index: point for point in scatter.points}
-    every = -(-len(report.layers) // MOST_POINTS) or 1
     few = len(report.layers) <= MOST_LABELS
     rows: list[dict[str, Any]] = []
-    for index in range(0, len(report.layers), every):
+    for index in evenly(len(report.layers)):
         row = report.layers[index]
         point = measures.get(index)
         rows.append(
@@ -124,8 +123,7 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
     out, `left_out` whether layers are there that the fit leaves out, and ENDS are the ends of the axes.
     """
     scatter = found.scatter
-    shown = shows_left_out(scatter)
-    frame = scatter.whole if shown else scatter.frame
+    frame = scatter.whole if scatter.shows_left_out else scatter.frame
     families = [family for family in look.families if any(row["family"] == family for row in found.rows)]
     x = alt.X(
         "measure:Q",
@@ -140,35 +138,35 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
     layers: list[Chart] = []
     if has_interval(scatter.law):
         layers.append(
-            of(_places(scatter.law))
+            of(places_of(scatter.law))
             .mark_area(color=look.law, opacity=0.13, clip=True, aria=False)
             .encode(x=x, y=alt.Y("low:Q", title=y_title, scale=y_scale, axis=y_axis), y2="high:Q")
             .transform_filter("band")
         )
     if has_interval(scatter.free):
         layers.append(
-            of(_places(scatter.free))
+            of(places_of(scatter.free))
             .mark_area(color=look.free, opacity=0.16, clip=True, aria=False)
             .encode(x=x, y=alt.Y("low:Q", title=y_title, scale=y_scale, axis=y_axis), y2="high:Q")
             .transform_filter("free")
         )
     layers.append(
-        of([vars_of(rival) for rival in scatter.rivals])
+        of([asdict(rival) for rival in scatter.rivals])
         .mark_tick(thickness=2, width=14, orient="horizontal", color=look.rival, clip=True, aria=False)
         .encode(x=x, y=y, tooltip=[alt.Tooltip("formula:N", title="law"), *_numbers(scatter.measure)])
         .transform_filter("indexof(rivals, datum.law) >= 0")
     )
     layers.append(
-        of([vars_of(rival) for rival in _last_places(scatter)])
+        of([asdict(rival) for rival in _last_places(scatter)])
         .mark_text(align="right", dx=-10, dy=-7, color=look.rival, fontSize=12, aria=False)
         .encode(x=x, y=y, text="formula:N")
         .transform_filter("indexof(rivals, datum.law) >= 0")
     )
     layers.append(
-        of(_places(scatter.law)).mark_line(color=look.law, strokeWidth=2, clip=True, aria=False).encode(x=x, y=y)
+        of(places_of(scatter.law)).mark_line(color=look.law, strokeWidth=2, clip=True, aria=False).encode(x=x, y=y)
     )
     layers.append(
-        of(_places(scatter.free))
+        of(places_of(scatter.free))
         .mark_line(color=look.free, strokeWidth=2, strokeDash=[6, 4], clip=True, aria=False)
         .encode(x=x, y=y)
         .transform_filter("free")
@@ -195,7 +193,7 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
         alt.param(name="free", value=bool(scatter.free)),
         alt.param(name="rivals", value=[]),
         alt.param(name="picked", value=-1),
-        alt.param(name="left_out", value=shown),
+        alt.param(name="left_out", value=scatter.shows_left_out),
         *(alt.param(name=name, value=value) for name, value in zip(ENDS, ends_of(frame), strict=True)),
     )
     return chart.properties(
@@ -208,11 +206,6 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
 def ends_of(frame: Frame) -> tuple[float, ...]:
     """In the order of ENDS."""
     return (*frame.measures, *frame.mean_squares)
-
-
-def shows_left_out(scatter: Scatter) -> bool:
-    """Whether layers that the fit leaves out are drawn from the start: unless they lie far from the others."""
-    return not scatter.whole.is_far_beyond(scatter.frame)
 
 
 def _last_places(scatter: Scatter) -> list[Rival]:
@@ -233,7 +226,7 @@ def law_legend(found: Drawn) -> list[str]:
     states = {row["state"] for row in found.rows if row["mean_square"] is not None}
     if states != {"fitted"}:
         lines += [" ".join(meaning for state, meaning in MEANINGS.items() if state in states)]
-    if not shows_left_out(scatter):
+    if not scatter.shows_left_out:
         lines.append("Layers that the fit leaves out lie far beyond the picture.")
     return lines
 
@@ -324,9 +317,7 @@ def report_chart(report: Report) -> Chart:
         *(titled(split_chart(found, name, named=name == last), [split_title(found, name)]) for name in PENALTIES),
         titled(multiplier_chart(found), ["Decay multipliers; the plain penalty's is 1 (dashed)"]),
     ]
-    return below_each_other(
-        parts, words.printable(report.checkpoint.location.rsplit("/", 1)[-1]), [*report.findings, report.rests_on]
-    )
+    return below_each_other(parts, words.last_part(report.checkpoint.location), [*report.findings, report.rests_on])
 
 
 _SHOWN = ("index", "label", "name")
@@ -349,10 +340,6 @@ def _decades(found: Drawn) -> list[float]:
 
 def _labels(found: Drawn) -> list[str]:
     return [row["label"] for row in found.rows]
-
-
-def _places(places: Sequence[Place]) -> list[dict[str, Any]]:
-    return [{key: positive(value) for key, value in vars_of(place).items()} for place in places]
 
 
 def _numbers(measure: str) -> list[alt.Tooltip]:

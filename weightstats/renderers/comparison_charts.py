@@ -5,24 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import numpy as np
 
 from weightstats.changes import LayerChange
 from weightstats.comparison import Comparison
 from weightstats.fits import Fit
-from weightstats.laws import law_of
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import words
 from weightstats.renderers.chart_parts import (
     LIGHT,
     MOST_LABELS,
     MOST_NAME,
-    MOST_POINTS,
     Chart,
     Look,
-    Range,
     Width,
     below_each_other,
+    evenly,
     exponents,
     has_interval,
     in_order,
@@ -31,13 +28,12 @@ from weightstats.renderers.chart_parts import (
     logarithmic,
     of,
     picked,
+    places_of,
     positive,
-    reach,
     scaled,
     titled,
-    vars_of,
 )
-from weightstats.renderers.points import MARGIN, Place, make_scatter
+from weightstats.renderers.points import MARGIN, Place, Range, make_scatter, measures_of, reach
 
 STATES = ("nearer", "further", "neither", "not in both fits", "unchanged")
 """What became of a layer, seen from the law."""
@@ -87,9 +83,8 @@ def drawn(comparison: Comparison) -> Drawn:
     """What all charts of a comparison draw."""
     layers = comparison.layers
     fits = comparison.before.fit, comparison.after.fit
-    measures = _measures(fits[1], layers)
-    every = -(-len(layers) // MOST_POINTS) or 1
-    rows = [_row(index, layers[index], measures[index], len(layers)) for index in range(0, len(layers), every)]
+    measures = measures_of(fits[1], layers).tolist()
+    rows = [_row(index, layers[index], measures[index], len(layers)) for index in evenly(len(layers))]
     total = comparison.total
     changes = reach([*(row["change"] for row in rows), total.relative_change, total.median_relative_change], 1.5)
     rows = [{**row, "at": changes[0] if row["state"] == "unchanged" else row["change"]} for row in rows]
@@ -112,15 +107,6 @@ def drawn(comparison: Comparison) -> Drawn:
         median=total.median_relative_change,
         together=total.relative_change,
     )
-
-
-def _measures(fit: Fit, layers: Sequence[LayerChange]) -> list[float]:
-    """What the law depends on, for each layer."""
-    columns = [(layer.n_in, layer.n_out, layer.elements) for layer in layers]
-    n_in, n_out, elements = np.array(columns, dtype=np.float64).reshape(-1, 3).T
-    law = law_of(fit.law_key)
-    found: list[float] = (law.measure(n_in, n_out, elements) if law.measure_name else n_in + n_out).tolist()
-    return found
 
 
 def _row(index: int, layer: LayerChange, measure: float, layers: int) -> dict[str, Any]:
@@ -228,7 +214,7 @@ def law_chart(found: Drawn, look: Look = LIGHT, width: Width = 640, height: int 
 
     layers: list[Chart] = []
     for law, colour, dash in zip(found.laws, (look.muted, look.law), ([6, 4], [1, 0]), strict=True):
-        places = [{key: positive(value) for key, value in vars_of(place).items()} for place in law]
+        places = places_of(law)
         if has_interval(law):
             band = of(places).mark_area(color=colour, opacity=0.12, clip=True, aria=False)
             layers.append(band.encode(x=x, y=y("low"), y2="high:Q").transform_filter("band"))
@@ -372,10 +358,12 @@ def comparison_chart(comparison: Comparison) -> Chart:
         titled(make(found, LIGHT, 640), [title] if title else law_legend(found), bold=bool(title))
         for make, title in CHARTS.values()
     ]
-    names = [
-        words.printable(side.checkpoint.location.rsplit("/", 1)[-1]) for side in (comparison.before, comparison.after)
-    ]
-    return below_each_other(parts, f"{names[0]} → {names[1]}", comparison.findings)
+    return below_each_other(parts, title_of(comparison), comparison.findings)
+
+
+def title_of(comparison: Comparison) -> str:
+    """`step-0.pt → final.pt`."""
+    return " → ".join(words.last_part(side.checkpoint.location) for side in (comparison.before, comparison.after))
 
 
 def _by_state(rows: Sequence[Mapping[str, Any]], look: Look) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from weightstats.renderers import comparison_charts, page, words
 from weightstats.renderers.chart_parts import MOST_NAME, PAGE, has_interval, lines_of
 from weightstats.renderers.comparison_rows import MOVED, cosine
 from weightstats.renderers.comparison_terminal import FIT_LINES
-from weightstats.renderers.html import MOST_ROWS, Group, Line, cell, group
+from weightstats.renderers.html import MOST_ROWS, Group, Line, cell, grouped, wrong_with
 from weightstats.report import CheckpointPart
 
 CALL = "weightstats.compare(...)"
@@ -41,10 +41,9 @@ def _values(comparison: Comparison, found: comparison_charts.Drawn) -> dict[str,
     before, after = comparison.before, comparison.after
     layers = comparison.layers
     total = comparison.total
-    titles = [page_title(side.checkpoint.location) for side in (before, after)]
     prefixed = comparison.prefixes != ("", "")
     return {
-        "title": " → ".join(titles),
+        "title": comparison_charts.title_of(comparison),
         "headers": [("before", words.header(before)), ("after", words.header(after))],
         "findings": comparison.findings,
         "verdict": after.fit.verdict,
@@ -79,15 +78,9 @@ def _values(comparison: Comparison, found: comparison_charts.Drawn) -> dict[str,
     }
 
 
-def page_title(location: str) -> str:
-    """The last part of a location."""
-    return words.printable(location.rstrip("/").rpartition("/")[2] or location)
-
-
 def warnings_of(side: str, part: CheckpointPart) -> list[str]:
     """What is wrong with one checkpoint, each beginning with what it is called."""
-    damage = [f"damaged: {part.damage}"] if part.damage else []
-    return [f"{side}: {warning}" for warning in (*part.warnings, *damage)]
+    return [f"{side}: {warning}" for warning in wrong_with(part)]
 
 
 def _splits(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -154,15 +147,8 @@ def _reasons(layer: LayerChange) -> list[str]:
 
 def _remarks(layers: Sequence[LayerChange]) -> list[Group]:
     """What is not as plain as a name and a shape, with the layers of which it is so."""
-    remarks: dict[str, list[str]] = {}
-    for layer in layers:
-        for remark in (*_reasons(layer), *layer.notes):
-            remarks.setdefault(remark, []).append(layer.name)
-    return [group(remark, names) for remark, names in remarks.items()]
+    return grouped((remark, layer.name) for layer in layers for remark in (*_reasons(layer), *layer.notes))
 
 
 def _unmatched(comparison: Comparison) -> list[Group]:
-    missing: dict[str, list[str]] = {}
-    for one in comparison.unmatched:
-        missing.setdefault(f"only {one.where}: {one.reason}", []).append(one.name)
-    return [group(reason, names) for reason, names in missing.items()]
+    return grouped((f"only {one.where}: {one.reason}", one.name) for one in comparison.unmatched)

@@ -1,12 +1,11 @@
 """What a notebook shows for a comparison and a trajectory: their sentences, the picture of the law, and the table."""
 
 from collections.abc import Sequence
-from html import escape
 
 from weightstats import extras
 from weightstats.comparison import Comparison
 from weightstats.penalties import PENALTIES
-from weightstats.renderers import words
+from weightstats.renderers import notebook, words
 from weightstats.renderers.comparison_rows import rows_of
 from weightstats.renderers.comparison_terminal import constant_of, exponent_of
 from weightstats.renderers.trajectory_text import MOST_ROWS, change_of
@@ -55,10 +54,7 @@ def trajectory(made: Trajectory) -> str:
 
 
 def _page(lines: Sequence[str], picture: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    paragraphs = "".join(f"<p>{escape(words.printable(line, words.MOST_SENTENCE))}</p>" for line in lines)
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in rows)
-    return f"<div>{paragraphs}{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return notebook.shown((words.printable(line, words.MOST_SENTENCE) for line in lines), picture, titles, rows)
 
 
 def _comparison_picture(made: Comparison) -> str:
@@ -66,19 +62,16 @@ def _comparison_picture(made: Comparison) -> str:
     if not made.layers or not extras.is_installed("report"):
         return ""
     from weightstats.renderers import comparison_charts, pictures
-    from weightstats.renderers.chart_parts import LIGHT, configured, titled
 
     found = comparison_charts.drawn(made)
-    chart = titled(comparison_charts.law_chart(found), comparison_charts.law_legend(found), bold=False)
-    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")
+    return pictures.within_html(comparison_charts.law_chart(found), comparison_charts.law_legend(found), bold=False)
 
 
 def _trajectory_picture(made: Trajectory) -> str:
     if not extras.is_installed("report"):
         return ""
     from weightstats.renderers import pictures, trajectory_charts
-    from weightstats.renderers.chart_parts import LIGHT, configured, titled
+    from weightstats.renderers.chart_parts import LIGHT
 
     make, title = trajectory_charts.CHARTS["law"]
-    chart = titled(make(trajectory_charts.drawn(made), LIGHT, 640), [title])
-    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")
+    return pictures.within_html(make(trajectory_charts.drawn(made), LIGHT, 640), [title])

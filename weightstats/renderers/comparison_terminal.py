@@ -1,6 +1,5 @@
 """What `weightstats compare` shows of two checkpoints on a terminal of any width, with or without colour."""
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from weightstats.fits import Fit
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import words
 from weightstats.renderers.comparison_rows import Row, rows_of
+from weightstats.renderers.terminal import console_of, trimmed
 from weightstats.report import Report
 from weightstats.verdicts import signed
 
@@ -60,25 +60,6 @@ def render(comparison: Comparison, width: int = 100, *, colour: bool = False, wa
             if report.checkpoint.damage is not None and warnings:
                 console.print(Text(f"Damage, {side}: {words.printable(report.checkpoint.damage)}", "bold"))
     return trimmed(capture.get())
-
-
-def console_of(width: int, colour: bool) -> Console:
-    """A console that writes into memory, and takes nothing in a text for markup."""
-    return Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        no_color=not colour,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-
-
-def trimmed(text: str) -> str:
-    """The text without spaces at the ends of its lines."""
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def new_table(gap: int = 2) -> Table:

@@ -1,7 +1,7 @@
 """The report as a page to look at: one self-contained file with charts that answer the mouse, and a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from weightstats.penalties import FORMULAS, PENALTIES
 from weightstats.renderers import charts, page, words
 from weightstats.renderers.chart_parts import MOST_NAME, PAGE, Chart, has_interval
 from weightstats.renderers.points import Scatter
-from weightstats.report import LayerRow, Report
+from weightstats.report import CheckpointPart, LayerRow, Report
 
 MOST_ROWS = 5_000
 """Layers that the table lists; more are for a machine to read."""
@@ -77,16 +77,14 @@ def render(report: Report, command: str = CALL) -> str:
 def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
     part = report.checkpoint
     return {
-        "title": words.printable(part.location.rstrip("/").rpartition("/")[2] or part.location),
+        "title": words.last_part(part.location),
         "law": report.fit.law,
         "header": words.header(report),
         "findings": report.findings,
         "rests_on": report.rests_on,
         "verdict": report.fit.verdict,
-        "warnings": [*part.warnings, *([f"damaged: {part.damage}"] if part.damage else [])],
-        "evidence": [
-            line for line in words.evidence(report) if line != words.printable(report.rests_on, words.MOST_SENTENCE)
-        ],
+        "warnings": wrong_with(part),
+        "evidence": words.evidence(report, rests_on=False),
         "numbers": NUMBERS,
         "lines": [_line(index, row) for index, row in enumerate(report.layers[:MOST_ROWS])],
         "layers": len(report.layers),
@@ -94,7 +92,7 @@ def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
         "not_drawn": [words.printable(report.layers[index].name) for index in found.scatter.not_drawn],
         "rivals": _rivals(report, found.scatter),
         "beyond": charts.ends_of(found.scatter.whole) if any(not row.fitted for row in report.layers) else (),
-        "shows_left_out": charts.shows_left_out(found.scatter),
+        "shows_left_out": found.scatter.shows_left_out,
         "ends": charts.ENDS,
         "has_band": has_interval(found.scatter.law),
         "has_free": bool(found.scatter.free),
@@ -115,6 +113,11 @@ def _values(report: Report, found: charts.Drawn) -> dict[str, Any]:
         "most_rows": MOST_ROWS,
         "kinds": sorted({kind_of(row) for row in report.layers}),
     }
+
+
+def wrong_with(part: CheckpointPart) -> list[str]:
+    """Its warnings and its damage."""
+    return [*part.warnings, *([f"damaged: {part.damage}"] if part.damage else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +237,16 @@ def group(reason: str, names: Sequence[str]) -> Group:
     return Group(words.printable(reason, words.MOST_REASON), shown, len(names) - len(shown))
 
 
-def _left_out(report: Report) -> list[Group]:
+def grouped(named: Iterable[tuple[str, str]]) -> list[Group]:
+    """(reason, name) by reason, in the order in which reasons first occur."""
     reasons: dict[str, list[str]] = {}
-    for row in report.layers:
-        if row.left_out_because is not None:
-            reasons.setdefault(row.left_out_because, []).append(row.name)
+    for reason, name in named:
+        reasons.setdefault(reason, []).append(name)
     return [group(reason, names) for reason, names in reasons.items()]
+
+
+def _left_out(report: Report) -> list[Group]:
+    return grouped((row.left_out_because, row.name) for row in report.layers if row.left_out_because is not None)
 
 
 def _others(report: Report) -> list[Group]:

@@ -1,5 +1,6 @@
 """What a notebook shows for a report: its sentences, the picture of the fit, and the table of layers."""
 
+from collections.abc import Iterable
 from html import escape
 
 from weightstats import extras
@@ -11,14 +12,18 @@ _HEAD = ("layer", "kind", "shape", "n_in", "n_out", "mean square", "ratio", "pla
 
 def render(report: Report) -> str:
     """HTML: what was read, the finding, the picture where the `report` extra is installed, and the layers."""
-    head = "".join(f"<th>{title}</th>" for title in _HEAD)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(report))
     marks = (words.free(report), words.untrained(report))
     found = (*report.findings, *words.evidence(report), *marks, *words.merged(report))
     lines = (*words.header(report), *found, *_warnings(report))
+    return shown(lines, _picture(report), _HEAD, _rows(report))
+
+
+def shown(lines: Iterable[str], picture: str, titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Lines of text without the empty ones, a picture in HTML, and a table."""
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div>{paragraphs}{_picture(report)}{table}</div>"
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in rows)
+    return f"<div>{paragraphs}{picture}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _picture(report: Report) -> str:
@@ -26,13 +31,11 @@ def _picture(report: Report) -> str:
     if not extras.is_installed("report"):
         return ""
     from weightstats.renderers import charts, pictures
-    from weightstats.renderers.chart_parts import LIGHT, configured, titled
 
     found = charts.drawn(report)
     if not found.scatter.points:
         return ""
-    chart = titled(charts.law_chart(found), charts.law_legend(found), bold=False)
-    return pictures.render(configured(chart, LIGHT), ".svg").decode("utf-8")
+    return pictures.within_html(charts.law_chart(found), charts.law_legend(found), bold=False)
 
 
 def _warnings(report: Report) -> list[str]:

@@ -40,7 +40,6 @@ def render(template: str, charts: Mapping[str, Chart], command: str, **values: A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["printable"] = words.printable
     environment.filters["sentence"] = lambda text: words.printable(text, words.MOST_SENTENCE)
     scripts = _bundle(), (TEMPLATES / "page.js").read_text(encoding="utf-8")
     text = environment.get_template(template).render(

@@ -1,8 +1,10 @@
 """Charts as files to print or to put in a paper: PNG, SVG and PDF, drawn by vl-convert without a browser."""
 
+from collections.abc import Sequence
+
 import vl_convert
 
-from weightstats.renderers.chart_parts import VEGA_LITE, Chart
+from weightstats.renderers.chart_parts import LIGHT, VEGA_LITE, Chart, configured, titled
 
 SCALE = 2.0
 """Pixels of a PNG for each point: 144 to the inch."""
@@ -19,3 +21,8 @@ def render(chart: Chart, suffix: str) -> bytes:
         case ".svg":
             return vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE).encode("utf-8")
     raise AssertionError(suffix)
+
+
+def within_html(chart: Chart, lines: Sequence[str], *, bold: bool = True) -> str:
+    """A chart that has no look yet, with lines above it, as SVG for a notebook: it needs no script."""
+    return render(configured(titled(chart, lines, bold=bold), LIGHT), ".svg").decode("utf-8")

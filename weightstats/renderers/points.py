@@ -6,13 +6,14 @@ All lines are straight in logarithms, so that their ends tell them.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from weightstats.contest import Standing
 from weightstats.fits import Fit
 from weightstats.laws import LAWS, Floats, law_of
-from weightstats.report import LayerRow, Report
+from weightstats.report import Report
 
 MARGIN = 1.25
 """Factor by which lines reach beyond the outermost layers."""
@@ -21,9 +22,32 @@ _LOG_LARGEST = 709.0
 """Natural logarithm of about the largest float64."""
 
 
+Range = tuple[float, float]
+"""The ends of an axis."""
+
+
+class HasFans(Protocol):
+    """A layer as any record has it."""
+
+    @property
+    def n_in(self) -> int:
+        """Inputs."""
+        ...
+
+    @property
+    def n_out(self) -> int:
+        """Outputs."""
+        ...
+
+    @property
+    def elements(self) -> int:
+        """Weights."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A layer that can be drawn: its mean square is a positive number."""
+    """A layer that can be drawn: its mean square and its measure are positive numbers."""
 
     index: int
     """In the report's layers."""
@@ -60,8 +84,8 @@ class Rival:
 class Frame:
     """The ends of the axes."""
 
-    measures: tuple[float, float]
-    mean_squares: tuple[float, float]
+    measures: Range
+    mean_squares: Range
 
     def is_far_beyond(self, other: "Frame") -> bool:
         """Whether it would squeeze the other one into less than half of an axis."""
@@ -77,10 +101,10 @@ class Scatter:
     """The name of the horizontal axis."""
 
     points: tuple[Point, ...]
-    frame: "Frame"
+    frame: Frame
     """Of the layers that the fit uses and of the law; an interval or a rival may go beyond."""
 
-    whole: "Frame"
+    whole: Frame
     """Of all layers that can be drawn."""
 
     not_drawn: tuple[int, ...]
@@ -94,12 +118,20 @@ class Scatter:
 
     rivals: tuple[Rival, ...]
 
+    @property
+    def shows_left_out(self) -> bool:
+        """Whether layers that the fit leaves out are drawn from the start: unless they lie far from the others."""
+        return not self.whole.is_far_beyond(self.frame)
+
 
 def make_scatter(report: Report) -> Scatter:
     """The picture of the report's fit; there may be no layer to draw."""
     fit = report.fit
     measures = measures_of(fit, report.layers)
-    drawn = [0.0 < row.mean_square < math.inf for row in report.layers]
+    drawn = [
+        0.0 < row.mean_square < math.inf and 0.0 < measure < math.inf
+        for row, measure in zip(report.layers, measures.tolist(), strict=True)
+    ]
     points = tuple(
         Point(index, float(measures[index]), row.mean_square) for index, row in enumerate(report.layers) if drawn[index]
     )
@@ -120,23 +152,23 @@ def make_scatter(report: Report) -> Scatter:
 
 def _frame(points: Sequence[Point], law: Sequence[Place]) -> Frame:
     values = [*(point.mean_square for point in points), *(place.mean_square for place in law)]
-    return Frame(_range([point.measure for point in points], MARGIN), _range(values, 1.5))
+    return Frame(reach([point.measure for point in points], MARGIN), reach(values, 1.5))
 
 
-def _range(values: Sequence[float], margin: float) -> tuple[float, float]:
-    """From the smallest positive one to the largest, and a margin beyond; (1, 10) without any."""
-    known = [value for value in values if 0.0 < value < math.inf]
-    return (max(min(known) / margin, 1e-300), min(max(known) * margin, 1e300)) if known else (1.0, 10.0)
+def reach(values: Sequence[float | None], margin: float) -> Range:
+    """From the smallest positive value to the largest, and a margin beyond; (0.1, 1) without any."""
+    there = [value for value in values if value is not None and 0.0 < value < math.inf]
+    return (max(min(there) / margin, 1e-300), min(max(there) * margin, 1e300)) if there else (0.1, 1.0)
 
 
-def measures_of(fit: Fit, layers: Sequence[LayerRow]) -> Floats:
+def measures_of(fit: Fit, layers: Sequence[HasFans]) -> Floats:
     """What the law depends on, for each layer; n_in+n_out where it is a constant."""
     n_in, n_out, elements = _fans(layers)
     law = law_of(fit.law_key)
     return law.measure(n_in, n_out, elements) if law.measure_name else n_in + n_out
 
 
-def _fans(layers: Sequence[LayerRow]) -> tuple[Floats, Floats, Floats]:
+def _fans(layers: Sequence[HasFans]) -> tuple[Floats, Floats, Floats]:
     columns = [(row.n_in, row.n_out, row.elements) for row in layers]
     n_in, n_out, elements = np.array(columns, dtype=np.float64).reshape(-1, 3).T
     return n_in, n_out, elements

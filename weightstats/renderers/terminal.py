@@ -45,7 +45,19 @@ def render(report: Report, width: int = 100, *, colour: bool = False, warnings: 
 
     Without `warnings`, those are left to whoever shows them elsewhere.
     """
-    console = Console(
+    console = console_of(width, colour)
+    with console.capture() as capture:
+        _print(console, report, width)
+        for warning in report.checkpoint.warnings if warnings else ():
+            console.print(Text(f"Warning: {words.printable(warning)}"))
+        if report.checkpoint.damage is not None and warnings:
+            console.print(Text(f"Damage: {words.printable(report.checkpoint.damage)}", "bold"))
+    return trimmed(capture.get())
+
+
+def console_of(width: int, colour: bool) -> Console:
+    """A console that writes into memory, and takes nothing in a text for markup."""
+    return Console(
         file=io.StringIO(),
         width=width,
         force_terminal=colour,
@@ -55,13 +67,11 @@ def render(report: Report, width: int = 100, *, colour: bool = False, warnings: 
         markup=False,
         emoji=False,
     )
-    with console.capture() as capture:
-        _print(console, report, width)
-        for warning in report.checkpoint.warnings if warnings else ():
-            console.print(Text(f"Warning: {words.printable(warning)}"))
-        if report.checkpoint.damage is not None and warnings:
-            console.print(Text(f"Damage: {words.printable(report.checkpoint.damage)}", "bold"))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def trimmed(text: str) -> str:
+    """The text without spaces at the ends of its lines."""
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def _print(console: Console, report: Report, width: int) -> None:

@@ -16,9 +16,9 @@ from weightstats.renderers.chart_parts import (
     MOST_NAME,
     Chart,
     Look,
-    Range,
     Width,
     below_each_other,
+    evenly,
     exponents,
     in_order,
     inline,
@@ -27,14 +27,11 @@ from weightstats.renderers.chart_parts import (
     of,
     picked,
     positive,
-    reach,
     scaled,
     titled,
 )
+from weightstats.renderers.points import Range, reach
 from weightstats.trajectories import Trajectory, TrajectoryStep
-
-MOST_STEPS = 4_000
-"""Steps that a chart draws; of more, evenly many are taken, and the page says so."""
 
 MANY = 60
 """Steps from which points are small, and intervals are a band alone."""
@@ -81,9 +78,7 @@ class Drawn:
 
 def drawn(trajectory: Trajectory) -> Drawn:
     """What all charts of a trajectory draw."""
-    every = -(-len(trajectory.steps) // MOST_STEPS) or 1
-    places = range(0, len(trajectory.steps), every)
-    steps = [(index, trajectory.steps[index]) for index in places]
+    steps = [(index, trajectory.steps[index]) for index in evenly(len(trajectory.steps))]
     rows = tuple(_row(index, step, few=len(trajectory.steps) <= MOST_LABELS) for index, step in steps)
     moves = {start: tuple(_moves(start, rows, [step for _, step in steps])) for start in STARTS}
     constants = [row["constant"] for row in rows]
@@ -327,6 +322,5 @@ def trajectory_chart(trajectory: Trajectory) -> Chart:
 def title_of(trajectory: Trajectory) -> str:
     """`10 checkpoints, from step-0.pt to step-2000.pt`."""
     ends = (trajectory.steps[0], trajectory.steps[-1])
-    first, last = (step.checkpoint.location.rstrip("/") for step in ends)
-    first, last = (words.printable(one.rpartition("/")[2] or one) for one in (first, last))
+    first, last = (words.last_part(step.checkpoint.location) for step in ends)
     return f"{len(trajectory.steps):,} checkpoints, from {first} to {last}"

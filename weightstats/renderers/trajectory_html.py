@@ -10,7 +10,7 @@ from weightstats.renderers import page, trajectory_charts, words
 from weightstats.renderers.chart_parts import PAGE, lines_of
 from weightstats.renderers.comparison_html import warnings_of
 from weightstats.renderers.comparison_terminal import constant_of, exponent_of
-from weightstats.renderers.html import MOST_ROWS, Cell, Line, cell, group
+from weightstats.renderers.html import MOST_ROWS, Cell, Line, cell, grouped
 from weightstats.renderers.trajectory_text import change_of, steps_from
 from weightstats.trajectories import Trajectory, TrajectoryStep
 
@@ -34,9 +34,6 @@ def render(trajectory: Trajectory, command: str = CALL) -> str:
 
 def _values(trajectory: Trajectory, found: trajectory_charts.Drawn) -> dict[str, Any]:
     steps = trajectory.steps
-    skipped: dict[str, list[str]] = {}
-    for one in trajectory.skipped:
-        skipped.setdefault(one.reason, []).append(one.name)
     return {
         "title": trajectory_charts.title_of(trajectory),
         "ends": [words.printable(step.checkpoint.location) for step in (steps[0], steps[-1])],
@@ -52,7 +49,7 @@ def _values(trajectory: Trajectory, found: trajectory_charts.Drawn) -> dict[str,
         "lines": [_line(index, step) for index, step in enumerate(steps[:MOST_ROWS])],
         "most_rows": MOST_ROWS,
         "steps_from": steps_from(trajectory),
-        "skipped": [group(reason, names) for reason, names in skipped.items()],
+        "skipped": grouped((one.reason, one.name) for one in trajectory.skipped),
     }
 
 

@@ -16,8 +16,9 @@ from rich.text import Text
 from weightstats.changes import Travelled
 from weightstats.penalties import PENALTIES
 from weightstats.renderers import words
-from weightstats.renderers.comparison_terminal import console_of, new_table, trimmed
+from weightstats.renderers.comparison_terminal import new_table
 from weightstats.renderers.csv_text import cell
+from weightstats.renderers.terminal import console_of, trimmed
 from weightstats.trajectories import Trajectory, TrajectoryStep
 from weightstats.verdicts import signed
 

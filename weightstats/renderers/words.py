@@ -57,6 +57,11 @@ def printable(text: str, most: int = MOST_NAME) -> str:
     return errors.printable(text)
 
 
+def last_part(location: str) -> str:
+    """The name of a file or folder, for a title."""
+    return printable(location.rstrip("/").rpartition("/")[2] or location)
+
+
 def shape(dimensions: Sequence[int]) -> str:
     """`128×129×3`; `scalar` without dimensions."""
     return "×".join(str(size) for size in dimensions) or "scalar"
@@ -332,9 +337,10 @@ def without_free(report: Report) -> str:
     return f"Without {which} whose scale does not matter ({FREE}): {briefly(fit)}"
 
 
-def evidence(report: Report) -> tuple[str, ...]:
-    """What stands behind the findings: what they rest on, the rivals, other choices of layers; no empty lines."""
-    said = (report.untrained.sentence, report.rests_on, report.indistinct)
+def evidence(report: Report, *, rests_on: bool = True) -> tuple[str, ...]:
+    """What stands behind the findings: what they rest on (unless that is said elsewhere), the rivals, other choices of
+    layers; no empty lines."""
+    said = (report.untrained.sentence, report.rests_on if rests_on else "", report.indistinct)
     lines = (*said, without_free(report), *by_kind(report.fits_by_kind))
     return tuple(printable(line, MOST_SENTENCE) for line in lines if line)
 
